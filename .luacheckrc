@@ -1,0 +1,5 @@
+std = "lua54"
+max_line_length = 140
+self = false
+unused_args = false
+files["tests/lua"] = { std = "lua54" }

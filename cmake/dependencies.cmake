@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+# Debian 12's packages; each is an imported target of pkg-config's.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(LUA REQUIRED IMPORTED_TARGET lua5.4)
+pkg_check_modules(UV REQUIRED IMPORTED_TARGET libuv)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
+pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
+pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET lua5.4-cjson)
+
+# Debian ships llhttp as C sources inside node-llhttp.
+set(LLHTTP_SOURCES /usr/share/llhttp/api.c /usr/share/llhttp/http.c /usr/share/llhttp/llhttp.c)
+find_path(LLHTTP_INCLUDE llhttp.h PATH_SUFFIXES llhttp REQUIRED)
+add_library(llhttp STATIC ${LLHTTP_SOURCES})
+target_include_directories(llhttp SYSTEM PUBLIC ${LLHTTP_INCLUDE})

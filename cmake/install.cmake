@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+install(TARGETS eirun RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY playbooks DESTINATION ${CMAKE_INSTALL_DATADIR}/eirun)
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_CONTACT "eirun maintainers <maintainers@eirun.example>")
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+include(CPack)

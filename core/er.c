@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "er.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const kinds[] = {
+    [ER_OK] = "ok",
+    [ER_TIMEOUT] = "timeout",
+    [ER_CANCELLED] = "cancelled",
+    [ER_NETWORK] = "network",
+    [ER_DENIED] = "denied",
+    [ER_NOT_FOUND] = "not_found",
+    [ER_CONFLICT] = "conflict",
+    [ER_QUOTA] = "quota",
+    [ER_THROTTLED] = "throttled",
+    [ER_INVALID] = "invalid",
+    [ER_INTERNAL] = "internal",
+    [ER_NO_MEMORY] = "internal",
+};
+
+const char *er_status_kind(enum er_status status) { return kinds[status]; }
+
+enum er_status er_fail(struct er_error *err, enum er_status status, const char *format, ...) {
+    if (err) {
+        err->status = status;
+        va_list args;
+        va_start(args, format);
+        vsnprintf(err->message, sizeof err->message, format, args);
+        va_end(args);
+    }
+    return status;
+}
+
+static uint64_t allocations;
+static uint64_t failing_from; // 0: never
+
+void er_mem_fail_from(uint64_t n) { failing_from = n ? allocations + n : 0; }
+
+uint64_t er_mem_count(void) { return allocations; }
+
+static bool out_of_memory(void) {
+    allocations++;
+    return failing_from && allocations >= failing_from;
+}
+
+void *er_alloc(size_t size) { return out_of_memory() ? NULL : malloc(size ? size : 1); }
+
+void *er_calloc(size_t count, size_t size) { return out_of_memory() ? NULL : calloc(count ? count : 1, size ? size : 1); }
+
+void *er_realloc(void *block, size_t size) { return out_of_memory() ? NULL : realloc(block, size ? size : 1); }
+
+void er_free(void *block) { free(block); }
+
+void er_free_secret(void *block, size_t size) {
+    if (block) {
+        explicit_bzero(block, size);
+    }
+    free(block);
+}
+
+char *er_strndup(const char *text, size_t length) {
+    char *copy = er_alloc(length + 1);
+    if (copy) {
+        memcpy(copy, text, length);
+        copy[length] = '\0';
+    }
+    return copy;
+}
+
+char *er_strdup(const char *text) { return er_strndup(text, strlen(text)); }
+
+static enum er_status reserve(struct er_buf *buf, size_t more) {
+    if (more > buf->max || buf->length > buf->max - more) {
+        return ER_QUOTA;
+    }
+    size_t need = buf->length + more + 1;
+    if (need <= buf->capacity) {
+        return ER_OK;
+    }
+    size_t capacity = buf->capacity ? buf->capacity : 64;
+    while (capacity < need) {
+        capacity *= 2;
+    }
+    char *data = er_realloc(buf->data, capacity);
+    if (!data) {
+        return ER_NO_MEMORY;
+    }
+    buf->data = data;
+    buf->capacity = capacity;
+    return ER_OK;
+}
+
+enum er_status er_buf_add(struct er_buf *buf, const void *bytes, size_t length) {
+    enum er_status status = reserve(buf, length);
+    if (status != ER_OK) {
+        return status;
+    }
+    if (length) {
+        memcpy(buf->data + buf->length, bytes, length);
+    }
+    buf->length += length;
+    buf->data[buf->length] = '\0';
+    return ER_OK;
+}
+
+enum er_status er_buf_add_str(struct er_buf *buf, const char *text) { return er_buf_add(buf, text, strlen(text)); }
+
+enum er_status er_buf_printf(struct er_buf *buf, const char *format, ...) {
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    enum er_status status = length < 0 ? ER_INTERNAL : reserve(buf, (size_t)length);
+    if (status == ER_OK) {
+        vsnprintf(buf->data + buf->length, (size_t)length + 1, format, again);
+        buf->length += (size_t)length;
+    }
+    va_end(again);
+    return status;
+}
+
+void er_buf_clear(struct er_buf *buf) {
+    buf->length = 0;
+    if (buf->data) {
+        buf->data[0] = '\0';
+    }
+}
+
+void er_buf_release(struct er_buf *buf) {
+    er_free(buf->data);
+    buf->data = NULL;
+    buf->length = buf->capacity = 0;
+}
