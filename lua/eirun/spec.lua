@@ -1,0 +1,116 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Option tables are checked before anything is done: an unknown key is named together with the nearest known one, and
+-- with the line of the playbook that wrote it.
+local errors = require "eirun.errors"
+
+local M = {}
+
+-- Levenshtein distance, for short words.
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local corner = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local up = row[j]
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      row[j] = math.min(up + 1, row[j - 1] + 1, corner + cost)
+      corner = up
+    end
+  end
+  return row[#b]
+end
+
+---The known word nearest to `word`, nil when none is near.
+---@param word string
+---@param known table<string, any> the known words are its keys
+---@return string|nil
+function M.nearest(word, known)
+  local best, best_distance
+  local words = {}
+  for key in pairs(known) do words[#words + 1] = key end
+  table.sort(words)
+  for _, key in ipairs(words) do
+    local d = distance(word, key)
+    if not best or d < best_distance then best, best_distance = key, d end
+  end
+  return best and best_distance <= math.max(2, #word // 3) and best or nil
+end
+
+---Where the caller outside the library stands, "playbooks/bert.lua:31: " or "".
+---@return string
+function M.place()
+  for level = 2, 40 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then break end
+    if info.what ~= "C" and info.currentline > 0 and not info.source:find("^@eirun/") and not info.source:find("lua/eirun/", 1, true) then
+      return info.short_src .. ":" .. info.currentline .. ": "
+    end
+  end
+  return ""
+end
+
+local function invalid(what, text)
+  errors.raise("invalid", M.place() .. what .. ": " .. text)
+end
+
+local function check_type(what, key, value, rule)
+  local want = rule.type
+  local ok = want == "any" or type(value) == want or math.type(value) == want
+  if want == "list" then ok = type(value) == "table" end
+  if not ok then invalid(what, ("%s must be %s, got %s"):format(key, rule.says or "a " .. want, type(value))) end
+end
+
+local function check_value(what, key, value, rule)
+  check_type(what, key, value, rule)
+  if rule.min and value < rule.min then invalid(what, ("%s must be at least %s, got %s"):format(key, rule.min, value)) end
+  if rule.max and value > rule.max then invalid(what, ("%s must be at most %s, got %s"):format(key, rule.max, value)) end
+  if rule.match and not value:find(rule.match) then invalid(what, ("%s '%s' is not %s"):format(key, value, rule.says)) end
+  if rule.one_of and not rule.one_of[value] then
+    local known = {}
+    for word in pairs(rule.one_of) do known[#known + 1] = word end
+    table.sort(known)
+    invalid(what, ("%s must be one of %s, got '%s'"):format(key, table.concat(known, ", "), tostring(value)))
+  end
+  if rule.fields then M.check(what .. "." .. key, value, rule.fields) end
+  if rule.check then
+    local problem = rule.check(value)
+    if problem then invalid(what, key .. " " .. problem) end
+  end
+end
+
+---Checks an options table. Rules: `{type=, required=, min=, max=, match=, says=, one_of=, fields=, check=}` by field name.
+---@param what string the function or the object, for the message
+---@param spec table
+---@param rules table<string, table>
+---@return table spec the same table
+---Example: `spec.check("ensure_hpa", given, { name = { type = "string", required = true } })`. Raises kind "invalid".
+function M.check(what, spec, rules)
+  if type(spec) ~= "table" then invalid(what, "wants a table of options, got " .. type(spec)) end
+  local given = {}
+  for key in pairs(spec) do given[#given + 1] = key end
+  table.sort(given, function(a, b) return tostring(a) < tostring(b) end)
+  for _, key in ipairs(given) do
+    local rule = rules[key]
+    if not rule then
+      local near = type(key) == "string" and M.nearest(key, rules)
+      invalid(what, ("unknown field '%s'%s"):format(tostring(key), near and ", did you mean '" .. near .. "'?" or ""))
+    end
+    check_value(what, key, spec[key], rule)
+  end
+  local names = {}
+  for key, rule in pairs(rules) do if rule.required then names[#names + 1] = key end end
+  table.sort(names)
+  for _, key in ipairs(names) do
+    if spec[key] == nil then invalid(what, "field '" .. key .. "' is missing") end
+  end
+  return spec
+end
+
+---Raises kind "invalid" with the caller's place.
+---@param what string
+---@param text string
+M.fail = invalid
+
+return M
