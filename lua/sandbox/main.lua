@@ -1,0 +1,59 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The sandbox cloud: one state directory, one set of services. Started in a state of its own by
+-- eirun.core.vm; args is JSON { dir, mode="inprocess"|"serve", clock, seed, kubeconfig?, lag_scale?, lag? }.
+local clock = require "eirun.core.clock"
+local fs = require "eirun.core.fs"
+local json = require "eirun.core.json"
+local vm = require "eirun.core.vm"
+local server = require "sandbox.server"
+local serving = require "sandbox.serving"
+local world = require "sandbox.world"
+
+local parts = { "sandbox.control", "sandbox.cloud", "sandbox.sls", "sandbox.oss", "sandbox.kube", "sandbox.kubelet", "sandbox.ingress",
+  "sandbox.inference" }
+
+local owner_only = tonumber("700", 8)
+
+-- A virtual clock goes on from what was committed last; a fresh world starts at a fixed date.
+local function settle_clock(args)
+  if args.clock ~= "virtual" or clock.kind() == "virtual" then return end
+  clock.use("virtual", world.last_time(args.dir) or world.fresh_start)
+end
+
+local function settle_directory(dir)
+  if not fs.stat(dir) then assert(fs.mkdir(dir, { parents = true, mode = owner_only })) end
+end
+
+-- A part that this build lacks is left out; one that fails to load is an error.
+local function start_part(ctx, name)
+  local found, part = pcall(require, name)
+  if not found then
+    if tostring(part):find("module '" .. name .. "' not found", 1, true) then return end
+    error(part, 0)
+  end
+  part.start(ctx)
+end
+
+local function announcement(ctx)
+  return { region = ctx.region, account = ctx.account, cluster_id = ctx.cluster_id, access_key_id = ctx.access_key_id,
+    access_key_secret = ctx.access_key_secret, ca_file = ctx.dir .. "/ca.pem", bucket = ctx.bucket, dir = ctx.dir,
+    routes = json.array(ctx.server:routes()), first_boot = ctx.first_boot }
+end
+
+local function run(args)
+  settle_directory(args.dir)
+  local lock, err = fs.lock(args.dir .. "/lock")
+  if not lock then error(err, 0) end
+  settle_clock(args)
+  local ctx = world.new(args)
+  ctx.lock = lock
+  for _, name in ipairs(parts) do start_part(ctx, name) end
+  server.start(ctx)
+  ctx.emit("started", {})
+  ctx.spawn("jobs", function() ctx.jobs:loop() end)
+  if ctx.mode == "serve" then serving.write(ctx) end
+  vm.announce(assert(json.encode(announcement(ctx))))
+  ctx.scope:join()
+end
+
+return run(assert(json.decode((...))))
