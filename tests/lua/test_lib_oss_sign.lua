@@ -108,10 +108,10 @@ local vectors = {
   { id = "additional", method = "PUT", wire = "/a/b.txt",
     headers = { ["content-md5"] = "JtsiXNvkGyhRV9UdwmmLqA==", ["content-type"] = "text/plain",
       ["host"] = "eirun-bucket.oss-cn-hangzhou.aliyuncs.com", ["x-custom"] = "v" },
-   
     additional = { "host", "x-custom" },
     v1 = false, canonical = "7c2e17badca08abbb6bfe2cf1e8aab9d8669716de16dacbf95d8d10893494b53",
-    v4 = "97c3e95fdc5005512bc9d0651247105cb4e5d69d0d0b5b0d51d40dcd27cfb6cd" },}
+    v4 = "97c3e95fdc5005512bc9d0651247105cb4e5d69d0d0b5b0d51d40dcd27cfb6cd" },
+}
 
 local function unescape(text)
   return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
