@@ -269,7 +269,8 @@ function Client:watch(resource, options)
 end
 
 ---A cache of one kind kept fresh by list and watch. Run its loop in a task of its own: `cache:run()`.
----@param options? {namespace?: string, label_selector?: string, field_selector?: string, on_add?: function, on_update?: function, on_delete?: function}
+---@param options? table `namespace`, `label_selector`, `field_selector`, and the callbacks `on_add(object)`, `on_update(old, new)`,
+---`on_delete(object)`
 ---@return table cache with `get(namespace, name)`, `list([namespace])`, `wait_synced([seconds])`, `run()`, `stop()`
 function Client:informer(resource, options)
   return informer.new(self, resource, options or {})
