@@ -1,0 +1,156 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- An ACK cluster: its node pools, its autoscaler, its kubeconfig, and where its ingress logs.
+local autoscaling = require "eirun.ack.autoscaling"
+local cloud = require "eirun.cloud"
+local errors = require "eirun.errors"
+local json = require "eirun.core.json"
+local node_pool = require "eirun.ack.node_pool"
+local pool_spec = require "eirun.ack.pool_spec"
+local ratio = require "eirun.ack.ratio"
+local spec = require "eirun.spec"
+local target = require "eirun.target"
+
+local M = {}
+
+---@class eirun.Cluster
+---@field id string
+---@field region string
+local Cluster = {}
+Cluster.__index = Cluster
+Cluster.__name = "eirun.cluster"
+Cluster.__tostring = function(self) return "cluster " .. self.id end
+
+---A cluster by its id; nothing is asked yet. Without an id: the one that the run was started for.
+---@param id? string
+---@return eirun.Cluster
+---Example: `local cluster = ack.cluster(arg.cluster)`. Raises kind "invalid" when no cluster is known.
+function M.cluster(id)
+  local now = target.current()
+  id = id or now.cluster
+  if not id or id == "" then spec.fail("ack.cluster", "which cluster? give its id (c…), as in cluster=c210fbedb…") end
+  return setmetatable({ id = id, region = now.region }, Cluster)
+end
+
+---What the API tells of the cluster; asked once.
+---@return table
+---Example: `cluster:describe().current_version`. Raises kind "not_found" for an id unknown in this region.
+function Cluster:describe()
+  self.detail = self.detail or cloud.cs("DescribeClusterDetail", { ClusterId = self.id }, { object = "cluster '" .. self.id .. "'" })
+  return self.detail
+end
+
+---The addresses of the API server: `public` may be nil.
+---@return {public: string|nil, private: string|nil}
+function Cluster:endpoints()
+  local urls = json.decode(self:describe().master_url or "{}") or {}
+  return { public = urls.api_server_endpoint, private = urls.intranet_api_server_endpoint }
+end
+
+---A kubeconfig as YAML, issued by Container Service for the key's owner.
+---@param opts? {private?: boolean, minutes?: integer}
+---@return string
+---Example: `kube.connect { text = cluster:kubeconfig() }`. Raises kind "denied" without the RAM right.
+function Cluster:kubeconfig(opts)
+  opts = opts or {}
+  local answer = cloud.cs("DescribeClusterUserKubeconfig", { ClusterId = self.id }, {
+    object = "cluster '" .. self.id .. "'",
+    query = { PrivateIpAddress = opts.private == true, TemporaryDurationMinutes = opts.minutes },
+  })
+  if type(answer.config) ~= "string" or answer.config == "" then
+    errors.raise("invalid", ("cluster '%s' gave no kubeconfig"):format(self.id),
+      { hint = opts.private and "" or "it may have no public API server address: bind an EIP, or use private = true from the VPC" })
+  end
+  return answer.config
+end
+
+---Makes a node pool: created, changed where it differs, or left alone.
+---@param given table name, instance_types, and any of vswitch_ids (the cluster's own when absent), autoscale = {min, max, type},
+--- size, spot = {strategy, price_limit, on_demand_base, on_demand_percent, pools, compensate, remedy}, policy, labels, taints,
+--- tags, key_pair, image_type, system_disk, data_disks, security_group_ids, runtime, adopt, wait_nodes, timeout
+---@return eirun.NodePool pool active, with at least `wait_nodes` (default autoscale.min) healthy nodes
+---@return "created"|"updated"|"unchanged"
+---Example:
+---```lua
+---local pool = cluster:ensure_node_pool {
+---  name = "gpu", instance_types = { "ecs.gn6i-c4g1.xlarge", "ecs.gn7i-c8g1.2xlarge" },
+---  autoscale = { min = 1, max = 10 }, spot = { on_demand_percent = 30 }, labels = { inference = "tensorflow" },
+---}
+---```
+---Raises "invalid" before any write for what cannot be, "conflict" for a pool that eirun did not make (adopt = true takes it
+---over) or a field that cannot change, "quota" quoting the scaling group when there is no stock.
+function Cluster:ensure_node_pool(given)
+  pool_spec.check(given)
+  local full = { vswitch_ids = given.vswitch_ids or self:describe().vswitch_ids }
+  for key, value in pairs(given) do full[key] = value end
+  return node_pool.ensure(self.id, full)
+end
+
+---The pool of that name, nil when there is none.
+---@param name string
+---@return eirun.NodePool|nil
+function Cluster:node_pool(name)
+  return node_pool.get(self.id, name)
+end
+
+---Switches the cluster's autoscaler on; without it a pool's own autoscale setting does nothing.
+---@param given? table scaler ("cluster-autoscaler" or "goatscaler"), scan_interval and unneeded and cool_down in seconds,
+--- utilization, gpu_utilization, expander, scale_down
+---@return table config what is in force
+---@return "created"|"updated"|"unchanged"
+---Example: `cluster:ensure_autoscaling { scaler = "cluster-autoscaler", scan_interval = 15 }`.
+---Raises "denied" naming the service role when it was never granted.
+function Cluster:ensure_autoscaling(given)
+  return autoscaling.ensure(self.id, given or {})
+end
+
+local LABEL = "^[%w]([%w_.-]*[%w])$"
+
+local function check_label(key, value)
+  if #value <= 63 and (value:find(LABEL) or value:find("^%w$")) then return end
+  errors.raise("invalid", ("%s = '%s' is no label value: at most 63 letters, digits, '-', '_', '.', it has %d"):format(key, value, #value),
+    { hint = "choose a shorter name or version: the HPA would accept the selector and never get a metric" })
+end
+
+---The labels that the metrics adapter wants for what this cluster's ingress logs about one service.
+---@param service string|{name: string, namespace?: string} a Service
+---@param port integer|string as the Ingress names it
+---@param namespace? string default the service's own, else "default"
+---@return table<string, string>
+---Example: `cluster:ingress_log(app.service, 8501)["sls.ingress.route"]` is `default-bert-8501`.
+---Raises "invalid" for a route over 63 characters, before anything is written.
+function Cluster:ingress_log(service, port, namespace)
+  local name = type(service) == "table" and service.name or service
+  namespace = namespace or type(service) == "table" and service.namespace or "default"
+  local labels = {
+    ["sls.project"] = "k8s-log-" .. self.id, ["sls.logstore"] = "nginx-ingress",
+    ["sls.ingress.route"] = ("%s-%s-%s"):format(namespace, name, port),
+  }
+  for key, value in pairs(labels) do check_label(key, value) end
+  return labels
+end
+
+---All nodes of the cluster as Container Service lists them.
+---@param pool? eirun.NodePool only this pool's
+---@return table[]
+function Cluster:nodes(pool)
+  local list, number = {}, 1
+  while true do
+    local answer = cloud.cs("DescribeClusterNodes", { ClusterId = self.id }, { object = "cluster '" .. self.id .. "'",
+      query = { nodepool_id = pool and pool.id, state = "all", pageNumber = number, pageSize = 100 } })
+    local nodes = answer.nodes or {}
+    table.move(nodes, 1, #nodes, #list + 1, list)
+    if #nodes == 0 or #list >= ((answer.page or {}).total_count or 0) then return list end
+    number = number + 1
+  end
+end
+
+---Asked against observed billing of a pool.
+---@param pool eirun.NodePool
+---@param opts? {k8s?: table, tolerance?: number}
+---@return eirun.Ratio
+---Example: `if not ack.ratio(pool).kept then step.note "the pool drifted" end`.
+function M.ratio(pool, opts)
+  return ratio.of(pool, opts)
+end
+
+return M

@@ -1,0 +1,103 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The cluster-level switch of node autoscaling. The API has no call that reads it back, but the scaler runs as an add-on
+-- and the add-on's instance tells its settings.
+local cloud = require "eirun.cloud"
+local errors = require "eirun.errors"
+local json = require "eirun.core.json"
+local resource = require "eirun.resource"
+local spec = require "eirun.spec"
+local tasks = require "eirun.ack.tasks"
+
+local M = {}
+
+local addons = { ["cluster-autoscaler"] = "cluster-autoscaler", goatscaler = "ack-goatscaler" }
+local scan_seconds = { [15] = true, [30] = true, [60] = true, [120] = true, [180] = true, [300] = true }
+
+local rules = {
+  scaler = { type = "string", one_of = addons },
+  scan_interval = { type = "integer", one_of = scan_seconds },
+  cool_down = { type = "integer", min = 60, max = 3600, check = function(s) return s % 60 ~= 0 and "must be whole minutes" or nil end },
+  unneeded = { type = "integer", min = 60, max = 3600, check = function(s) return s % 60 ~= 0 and "must be whole minutes" or nil end },
+  utilization = { type = "number", min = 0.1, max = 1 },
+  gpu_utilization = { type = "number", min = 0.1, max = 1 },
+  expander = { type = "string", one_of = { ["least-waste"] = true, random = true, priority = true } },
+  scale_down = { type = "boolean" },
+}
+
+local function minutes(seconds)
+  return seconds and tostring(seconds // 60)
+end
+
+local function text(value)
+  return value and tostring(value)
+end
+
+---The configuration in the API's own words; only what is named. Numbers are strings there.
+---@param given table
+---@return table
+function M.wanted(given)
+  return {
+    scaler_type = given.scaler or "cluster-autoscaler", scan_interval = text(given.scan_interval), expander = given.expander,
+    cool_down_duration = minutes(given.cool_down), unneeded_duration = minutes(given.unneeded),
+    utilization_threshold = text(given.utilization), gpu_utilization_threshold = text(given.gpu_utilization),
+    scale_down_enabled = given.scale_down,
+  }
+end
+
+local function find(cluster_id)
+  local instances = cloud.cs("ListClusterAddonInstances", { ClusterId = cluster_id }).addons or {}
+  local installed = {}
+  for _, addon in ipairs(instances) do installed[addon.name] = true end
+  for _, scaler in ipairs { "cluster-autoscaler", "goatscaler" } do
+    if installed[addons[scaler]] then return scaler end
+  end
+end
+
+local function observe(cluster_id)
+  local scaler = find(cluster_id)
+  if not scaler then return nil end
+  local addon = cloud.cs("GetClusterAddonInstance", { ClusterId = cluster_id, instance_name = addons[scaler] })
+  local config = json.decode(addon.config or "") or {}
+  config.scaler_type = scaler
+  return config
+end
+
+-- Settings that the add-on does not tell are taken as they were sent.
+local function compare(observed, wanted)
+  if not observed then return resource.differences(nil, wanted) end
+  local readable = {}
+  for key, value in pairs(wanted) do if observed[key] ~= nil then readable[key] = value end end
+  local as_text = {}
+  for key, value in pairs(observed) do as_text[key] = type(wanted[key]) == "string" and tostring(value) or value end
+  return resource.differences(as_text, readable, { named_only = true })
+end
+
+---Makes the configuration; see `cluster:ensure_autoscaling`.
+---@param cluster_id string
+---@param given table
+---@return table config
+---@return string outcome
+function M.ensure(cluster_id, given)
+  spec.check("ensure_autoscaling", given, rules)
+  local wanted = M.wanted(given)
+  local what = "autoscaling of cluster '" .. cluster_id .. "'"
+  return resource.ensure {
+    kind = "autoscaling", name = cluster_id,
+    observe = function() return observe(cluster_id) end,
+    compare = function(observed) return compare(observed, wanted) end,
+    -- Create overwrites, so it is safe to repeat.
+    act = function()
+      local answer = cloud.cs("CreateAutoscalingConfig", { ClusterId = cluster_id }, { body = wanted, object = what, idempotent = true })
+      tasks.wait(answer.task_id, what)
+      return wanted
+    end,
+    wait = function()
+      local seen = observe(cluster_id)
+      if seen then return seen end
+      errors.raise("internal", what .. " was set, but no autoscaler is installed",
+        { object = what, hint = "grant the service role AliyunCSManagedAutoScalerRole, then run again" })
+    end,
+  }
+end
+
+return M
