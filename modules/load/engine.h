@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// One load run on the host's loop and clock: owns the plan, the requests' bytes and a worker.
+#ifndef EIRUN_LOAD_ENGINE_H
+#define EIRUN_LOAD_ENGINE_H
+
+#include "runtime.h"
+#include "worker.h"
+
+struct er_load {
+    struct er_load_worker worker;
+    struct er_runtime *rt;
+    struct er_timer timer;
+    void (*finished)(struct er_load *load);
+    void *owner; // for `finished`; NULL: nobody listens
+    struct er_plan plan;
+    struct er_load_request *requests;
+    size_t request_count;
+    char *contains;
+    struct er_load_slice *slices;
+    bool started, abandoned;
+};
+
+// Zeroed; the caller fills plan, requests, slices and worker.config, then starts it or frees it.
+struct er_load *er_load_new(struct er_runtime *rt);
+// Copies one request's bytes behind the others.
+enum er_status er_load_add_request(struct er_load *load, const char *bytes, size_t length);
+// Raises the limit on open files as far as the hard limit, and fails clearly when that is too low for max_connections.
+enum er_status er_load_start(struct er_load *load, struct er_error *err);
+bool er_load_finished(const struct er_load *load);
+void er_load_stop(struct er_load *load);
+// Stops it; the memory goes once the loop has closed its handles.
+void er_load_free(struct er_load *load);
+
+#endif

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a load run has seen: by outcome, by slice of the plan, by second. All times are nanoseconds from the plan's
+// start; a request belongs to the second and to the slices in which it was planned, whenever its answer came.
+#ifndef EIRUN_LOAD_STATS_H
+#define EIRUN_LOAD_STATS_H
+
+#include "hdr.h"
+
+enum er_load_outcome {
+    ER_LOAD_OK,
+    ER_LOAD_CONNECT,
+    ER_LOAD_TLS,
+    ER_LOAD_RESET,
+    ER_LOAD_TIMEOUT,
+    ER_LOAD_STATUS_3XX,
+    ER_LOAD_STATUS_4XX,
+    ER_LOAD_STATUS_5XX,
+    ER_LOAD_CHECK,
+    ER_LOAD_PROTOCOL,
+    ER_LOAD_OUTCOMES,
+};
+const char *er_load_outcome_name(enum er_load_outcome outcome); // "ok", "connect", "status_5xx" ...
+
+// A stretch of the plan with numbers of its own. Latency holds every request that was answered, however, and those that
+// timed out (as their time-out); a failed connection or a reset has no latency and shows among the errors.
+struct er_load_slice {
+    int64_t from, to;
+    uint64_t planned;
+    uint64_t outcomes[ER_LOAD_OUTCOMES];
+    struct er_hdr latency;
+};
+
+struct er_load_second {
+    uint32_t planned; // due in this second
+    uint32_t sent;    // sent in this second, planned whenever
+    uint32_t ok, errors;
+    uint32_t in_flight;     // most at one time
+    uint32_t p50, p95, p99; // microseconds; final once `live` is gone
+    struct er_hdr *live;
+};
+
+struct er_load_example {
+    enum er_load_outcome outcome;
+    unsigned status;
+    int64_t planned;
+    char text[200];
+};
+
+enum { ER_LOAD_EXAMPLES = 8 };
+
+struct er_load_stats {
+    struct er_load_slice *slices; // the first one is the whole plan
+    size_t slice_count;
+    struct er_load_second *seconds;
+    size_t second_count;
+    size_t second_used;    // seconds that saw anything
+    size_t second_settled; // before it no answer is outstanding
+    size_t second_noted;   // up to it `in_flight` is known
+    size_t in_flight;
+    struct er_hdr lateness; // of the generator: sent minus planned
+    struct er_hdr **spare;  // histograms of settled seconds, to be used again
+    size_t spare_count, spare_capacity;
+    uint64_t sent, bytes_in, bytes_out;
+    struct er_load_example examples[ER_LOAD_EXAMPLES];
+    size_t example_count;
+};
+
+// `slices` beyond the whole plan: from and to are read. ER_NO_MEMORY.
+enum er_status er_load_stats_init(struct er_load_stats *stats, const struct er_load_slice *slices, size_t count,
+                                  int64_t length);
+void er_load_stats_release(struct er_load_stats *stats); // may run twice
+
+void er_load_stats_planned(struct er_load_stats *stats, int64_t planned);
+void er_load_stats_sent(struct er_load_stats *stats, int64_t planned, int64_t now);
+// Called at each change of the number of requests in flight.
+void er_load_stats_in_flight(struct er_load_stats *stats, int64_t now, size_t in_flight);
+void er_load_stats_end(struct er_load_stats *stats, int64_t planned, int64_t now, enum er_load_outcome outcome);
+// No request planned before `oldest` is outstanding any more: seconds before it get their final percentiles.
+void er_load_stats_settle(struct er_load_stats *stats, int64_t oldest);
+void er_load_stats_example(struct er_load_stats *stats, const struct er_load_example *example);
+// A second with its percentiles as far as they are known.
+struct er_load_second er_load_stats_second(const struct er_load_stats *stats, size_t index);
+uint64_t er_load_slice_done(const struct er_load_slice *slice);
+
+#endif
