@@ -117,6 +117,9 @@ end
 
 function Store:count(kind) return #kind_of(self, kind).keys end
 
+-- The live list of a kind's keys, sorted, to search in; whoever gets it must not change it.
+function Store:sorted_keys(kind) return kind_of(self, kind).keys end
+
 local function finish(self, open, ok, ...)
   self.open = nil
   local failure = ...

@@ -5,7 +5,6 @@ local M = {}
 -- code -> { status, ec, message }
 local table_of = {
   AccessDenied = { 403, "0003-00000001", "You have no right to access this object." },
-  BadDigest = { 400, "0017-00000503", "The Content-MD5 you specified did not match what we received." },
   BucketAlreadyExists = { 409, "0015-00000104",
     "The requested bucket name is not available. The bucket namespace is shared by all users of the system. "
     .. "Please select a different name and try again." },
