@@ -11,7 +11,7 @@ local owner_only, readable = tonumber("600", 8), tonumber("644", 8)
 local day = 86400
 local ca_life, leaf_life, renew_before = 20 * 365 * day, 5 * 365 * day, 365 * day
 
-local function write_secret(path, text) return assert(fs.write(path, text, { mode = 384, atomic = true })) end -- 0600
+local function write_secret(path, text) return assert(fs.write(path, text, { mode = owner_only, atomic = true })) end
 
 local function create_ca(dir, now)
   local ca = assert(crypto.ca_create { name = "eirun sandbox CA", not_before = now - 400 * day, not_after = now + ca_life })

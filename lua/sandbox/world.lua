@@ -4,6 +4,7 @@ local crypto = require "eirun.core.crypto"
 local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
 local task = require "eirun.core.task"
+local access = require "sandbox.access"
 local faults = require "sandbox.faults"
 local jobs = require "sandbox.jobs"
 local lag = require "eirun.lag"
@@ -173,6 +174,7 @@ function world.new(options)
   add_services(ctx)
   ctx.jobs = jobs.new(ctx.store, ctx.now, ctx.log)
   ctx.faults = faults.new(ctx.emit)
+  access.attach(ctx)
   ctx.store:put("meta", "boots", ctx.boot)
   return ctx
 end
