@@ -13,6 +13,6 @@ pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET lua5.4-cjson)
 
 # Debian ships llhttp as C sources inside node-llhttp.
 set(LLHTTP_SOURCES /usr/share/llhttp/api.c /usr/share/llhttp/http.c /usr/share/llhttp/llhttp.c)
-find_path(LLHTTP_INCLUDE llhttp.h PATH_SUFFIXES llhttp REQUIRED)
+find_path(LLHTTP_INCLUDE llhttp.h PATHS /usr/share/include/llhttp REQUIRED)
 add_library(llhttp STATIC ${LLHTTP_SOURCES})
 target_include_directories(llhttp SYSTEM PUBLIC ${LLHTTP_INCLUDE})

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// eirun.core.clock: which clock the run has. Chosen once, before anything sleeps.
+#include "bind.h"
+#include "modules.h"
+#include "runtime_internal.h"
+
+#include <string.h>
+
+static const char *const kinds[] = {"real", "virtual", "scaled", NULL};
+
+static int l_kind(lua_State *L) {
+    lua_pushstring(L, kinds[er_clock_kind(er_runtime_of(L))]);
+    return 1;
+}
+
+// use("virtual", start_seconds) | use("scaled", factor [, start_seconds]) | use("real")
+static int l_use(lua_State *L) {
+    struct er_runtime *rt = er_runtime_of(L);
+    enum er_clock_kind kind = (enum er_clock_kind)luaL_checkoption(L, 1, NULL, kinds);
+    if (rt->heap_length) {
+        return luaL_error(L, "the clock cannot change while timers run");
+    }
+    if (kind == ER_CLOCK_VIRTUAL) {
+        er_clock_use_virtual(rt, (int64_t)(luaL_checknumber(L, 2) * 1e9));
+    } else if (kind == ER_CLOCK_SCALED) {
+        lua_Number factor = luaL_checknumber(L, 2);
+        luaL_argcheck(L, factor > 0 && factor <= 1e6, 2, "a factor from 0 (excluded) to 1e6");
+        int64_t now = lua_isnoneornil(L, 3) ? er_now(rt) : (int64_t)(luaL_checknumber(L, 3) * 1e9);
+        er_clock_use_scaled(rt, factor, now);
+    } else if (!lua_isnoneornil(L, 2)) {
+        er_clock_use_scaled(rt, 1, (int64_t)(luaL_checknumber(L, 2) * 1e9)); // real pace, another date
+    }
+    return 0;
+}
+
+// Seconds of the machine's monotonic clock: for measuring the program itself, never for a decision.
+static int l_monotonic(lua_State *L) {
+    lua_pushnumber(L, (lua_Number)er_monotonic() / 1e9);
+    return 1;
+}
+
+int luaopen_eirun_core_clock(lua_State *L) {
+    static const luaL_Reg functions[] = {{"kind", l_kind}, {"use", l_use}, {"monotonic", l_monotonic}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    return 1;
+}

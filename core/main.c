@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// eirun: makes the runtime and one Lua state, and hands the arguments to lua/eirun/main.lua.
+#include "runtime_internal.h"
+#include "vm.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EXIT_BUG = 70 };
+
+static bool finished(void *context) { return er_vm_finished(context); }
+
+// --lua-dir DIR in front of everything else, or EIRUN_LUA_DIR: library files that win over the embedded ones.
+static const char *take_lua_dir(int *argc, char ***argv) {
+    if (*argc > 2 && strcmp((*argv)[1], "--lua-dir") == 0) {
+        const char *dir = (*argv)[2];
+        *argc -= 2;
+        *argv += 2;
+        return dir;
+    }
+    return getenv("EIRUN_LUA_DIR");
+}
+
+// States that others started and did not stop: they get their clean-up, too.
+static void end_others(struct er_runtime *rt, struct er_vm *main_vm) {
+    for (struct er_vm *vm = rt->vms, *next; vm; vm = next) {
+        next = vm->next;
+        if (vm != main_vm) {
+            er_vm_cancel(vm, "the program is ending");
+            er_runtime_run(rt, finished, vm);
+        }
+    }
+}
+
+static void free_vms(struct er_runtime *rt, struct er_vm *main_vm) {
+    er_vm_free(main_vm); // its handles close first, so they cannot meet a freed state
+    while (rt->vms) {
+        er_vm_free(rt->vms);
+    }
+}
+
+static int exit_code(struct er_vm *vm) {
+    if (er_vm_result(vm)) {
+        lua_rawgeti(vm->L, -1, 1);
+        int code = lua_isinteger(vm->L, -1) ? (int)lua_tointeger(vm->L, -1) : 0;
+        lua_pop(vm->L, 2);
+        return code;
+    }
+    fprintf(stderr, "eirun: %s\n", luaL_tolstring(vm->L, -1, NULL));
+    if (lua_istable(vm->L, -2) && lua_getfield(vm->L, -2, "traceback") == LUA_TSTRING) {
+        fprintf(stderr, "%s\n", lua_tostring(vm->L, -1));
+    }
+    lua_settop(vm->L, 0);
+    return EXIT_BUG;
+}
+
+static int run(struct er_runtime *rt, struct er_vm *vm, int argc, char **argv) {
+    if (er_vm_start(vm, "eirun.main", argc - 1, (const char *const *)argv + 1) != ER_OK) {
+        fprintf(stderr, "eirun: not enough memory\n");
+        return EXIT_BUG;
+    }
+    rt->root = vm->root;
+    if (!er_runtime_run(rt, finished, vm)) {
+        fprintf(stderr, "eirun: bug: every task waits and nothing can wake one\n");
+        er_vm_cancel(vm, "deadlock");
+        er_runtime_run(rt, finished, vm);
+    }
+    int code = er_vm_finished(vm) ? exit_code(vm) : EXIT_BUG;
+    end_others(rt, vm);
+    return rt->interrupts ? 130 : code;
+}
+
+int main(int argc, char **argv) {
+    const char *lua_dir = take_lua_dir(&argc, &argv);
+    struct er_runtime *rt;
+    struct er_vm *vm;
+    if (er_runtime_new(&rt) != ER_OK) {
+        fprintf(stderr, "eirun: cannot start: not enough memory or threads\n");
+        return EXIT_BUG;
+    }
+    if (er_vm_new(rt, lua_dir, &vm) != ER_OK) {
+        er_runtime_free(rt);
+        return EXIT_BUG;
+    }
+    int code = run(rt, vm, argc, argv);
+    free_vms(rt, vm);
+    er_runtime_free(rt);
+    return code;
+}
