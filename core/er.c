@@ -48,7 +48,9 @@ static bool out_of_memory(void) {
 
 void *er_alloc(size_t size) { return out_of_memory() ? NULL : malloc(size ? size : 1); }
 
-void *er_calloc(size_t count, size_t size) { return out_of_memory() ? NULL : calloc(count ? count : 1, size ? size : 1); }
+void *er_calloc(size_t count, size_t size) {
+    return out_of_memory() ? NULL : calloc(count ? count : 1, size ? size : 1);
+}
 
 void *er_realloc(void *block, size_t size) { return out_of_memory() ? NULL : realloc(block, size ? size : 1); }
 
@@ -72,6 +74,31 @@ char *er_strndup(const char *text, size_t length) {
 
 char *er_strdup(const char *text) { return er_strndup(text, strlen(text)); }
 
+static enum er_status resize(struct er_buf *buf, size_t capacity) {
+    char *data = er_realloc(buf->data, capacity);
+    if (!data) {
+        return ER_NO_MEMORY;
+    }
+    buf->data = data;
+    buf->capacity = capacity;
+    return ER_OK;
+}
+
+// realloc would leave the old bytes behind.
+static enum er_status move_wiped(struct er_buf *buf, size_t capacity) {
+    char *data = er_alloc(capacity);
+    if (!data) {
+        return ER_NO_MEMORY;
+    }
+    if (buf->data) {
+        memcpy(data, buf->data, buf->length + 1);
+        er_free_secret(buf->data, buf->capacity);
+    }
+    buf->data = data;
+    buf->capacity = capacity;
+    return ER_OK;
+}
+
 static enum er_status reserve(struct er_buf *buf, size_t more) {
     if (more > buf->max || buf->length > buf->max - more) {
         return ER_QUOTA;
@@ -84,13 +111,7 @@ static enum er_status reserve(struct er_buf *buf, size_t more) {
     while (capacity < need) {
         capacity *= 2;
     }
-    char *data = er_realloc(buf->data, capacity);
-    if (!data) {
-        return ER_NO_MEMORY;
-    }
-    buf->data = data;
-    buf->capacity = capacity;
-    return ER_OK;
+    return buf->secret ? move_wiped(buf, capacity) : resize(buf, capacity);
 }
 
 enum er_status er_buf_add(struct er_buf *buf, const void *bytes, size_t length) {
@@ -131,7 +152,11 @@ void er_buf_clear(struct er_buf *buf) {
 }
 
 void er_buf_release(struct er_buf *buf) {
-    er_free(buf->data);
+    if (buf->secret) {
+        er_free_secret(buf->data, buf->capacity);
+    } else {
+        er_free(buf->data);
+    }
     buf->data = NULL;
     buf->length = buf->capacity = 0;
 }

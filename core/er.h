@@ -54,7 +54,8 @@ struct er_buf {
     char *data; // NUL-terminated when not NULL; the NUL is not counted
     size_t length;
     size_t capacity;
-    size_t max; // 0: no bytes allowed
+    size_t max;  // 0: no bytes allowed
+    bool secret; // wiped whenever memory is given back
 };
 enum er_status er_buf_add(struct er_buf *buf, const void *bytes, size_t length); // ER_QUOTA over max
 enum er_status er_buf_add_str(struct er_buf *buf, const char *text);

@@ -30,11 +30,22 @@ static void reports_memory_that_ran_out(void) {
     er_buf_release(&buf);
 }
 
+static void a_secret_buffer_keeps_its_bytes_while_it_grows(void) {
+    struct er_buf buf = {.max = 1000, .secret = true};
+    for (int i = 0; i < 100; i++) {
+        CHECK(er_buf_printf(&buf, "%d,", i % 10) == ER_OK);
+    }
+    CHECK(buf.length == 200 && memcmp(buf.data, "0,1,2,3,", 8) == 0);
+    er_buf_release(&buf);
+    er_buf_release(&buf);
+}
+
 int main(void) {
     return check_run((struct check_test[]){
         {"grows_and_stays_terminated", grows_and_stays_terminated},
         {"refuses_more_than_its_maximum_and_keeps_what_it_had", refuses_more_than_its_maximum_and_keeps_what_it_had},
         {"reports_memory_that_ran_out", reports_memory_that_ran_out},
+        {"a_secret_buffer_keeps_its_bytes_while_it_grows", a_secret_buffer_keeps_its_bytes_while_it_grows},
         {0},
     });
 }
