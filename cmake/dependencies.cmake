@@ -9,7 +9,10 @@ pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
-pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET lua5.4-cjson)
+pkg_check_modules(LZMA REQUIRED IMPORTED_TARGET liblzma)
+
+# lua-cjson goes into the program: playbooks may require it, and the machine that runs them need not have it.
+find_library(CJSON_STATIC liblua5.4-cjson.a REQUIRED)
 
 # Debian ships llhttp as C sources inside node-llhttp.
 set(LLHTTP_SOURCES /usr/share/llhttp/api.c /usr/share/llhttp/http.c /usr/share/llhttp/llhttp.c)
