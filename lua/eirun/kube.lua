@@ -1,0 +1,105 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Kubernetes as playbooks see it: connect, then say what shall be there.
+local client = require "eirun.kube.client"
+local config = require "eirun.kube.config"
+local ensure = require "eirun.kube.ensure"
+local target = require "eirun.target"
+local traffic = require "eirun.kube.traffic"
+local volume = require "eirun.kube.volume"
+local wait = require "eirun.kube.wait"
+local watch = require "eirun.kube.watch"
+
+local M = {}
+local Client = client.Client
+
+---Connects to a cluster: the one given, with a kubeconfig that Container Service issues; or by a kubeconfig of your own.
+---@param where eirun.Cluster|{kubeconfig?: string, context?: string, text?: string}
+---@return eirun.KubeClient
+---Example:
+---```lua
+---local k8s = kube.connect(ack.cluster(arg.cluster)):namespace "serving"
+---```
+---Raises "denied" when no kubeconfig is issued, "invalid" for a bad one. `--kubeconfig FILE` on the command line wins.
+function M.connect(where)
+  local given = target.current().kubeconfig
+  if given then return client.new(config.read(given)) end
+  if where.kubeconfig and type(where.kubeconfig) == "string" then return client.new(config.read(where.kubeconfig, where.context)) end
+  local text = where.text or where:kubeconfig()
+  return client.new(config.parse(text, { context = where.context, where = "kubeconfig of " .. tostring(where.id or "text") }))
+end
+
+---Makes an object as a manifest says: compared by the server's own dry run, changed by server-side apply.
+---@param manifest table
+---@param opts? {adopt?: boolean, force?: boolean, wait?: fun(observed: table): table}
+---@return table observed
+---@return "created"|"updated"|"unchanged"
+---Example: `k8s:ensure { apiVersion = "v1", kind = "ConfigMap", metadata = { name = "a" }, data = { k = "v" } }`.
+---Raises "conflict" for an object of somebody else (adopt = true takes it over) or fields of another manager.
+function Client:ensure(manifest, opts)
+  return ensure.ensure(self, manifest, opts)
+end
+
+---Makes the namespace; one that is there is fine, whoever made it.
+---@param name string
+---@return eirun.KubeClient k8s the client in that namespace
+---Example: `k8s = k8s:ensure_namespace "serving"`.
+function Client:ensure_namespace(name)
+  if not self:get("Namespace", name) then
+    ensure.ensure(self, { apiVersion = "v1", kind = "Namespace", metadata = { name = name } })
+  end
+  return self:namespace(name)
+end
+
+---A bucket as a volume: Secret, PersistentVolume and bound claim.
+---@param given table name, bucket, and any of claim (default name), path ("/"), url (the region's internal endpoint), region,
+--- size ("5Gi"), secret (an existing Secret) or credentials (default: the run's own), read_only (true), client ("ossfs2"), options,
+--- adopt, timeout
+---@return {name: string, claim: string, namespace: string, bucket: string}
+---Example: `k8s:ensure_oss_volume { name = "model-csi-pv", claim = "model-pvc", bucket = "models", path = "/bert" }`.
+---Raises "invalid" before any write, "conflict" for another source under the same name, and early when the claim cannot bind.
+function Client:ensure_oss_volume(given)
+  return volume.ensure(self, given)
+end
+
+---An autoscaler on an external metric.
+---@param given table name, target (a Deployment's name, or what serve made), max, external = {metric, selector, average|value}, and any of
+--- min (1), behavior, adopt, timeout
+---@return {name: string, target: string, min: integer, max: integer, object: table}
+---Example:
+---```lua
+---k8s:ensure_hpa { name = "bert-hpa", target = app, max = 10,
+---  external = { metric = "sls_ingress_qps", average = 10, selector = cluster:ingress_log(app.service, 8501) } }
+---```
+---Raises "invalid" when its target cannot be scaled.
+function Client:ensure_hpa(given)
+  return traffic.ensure_hpa(self, given)
+end
+
+---A way in from outside; waits for the address.
+---@param given table name, service, port, and any of host, path ("/"), class ("nginx"), annotations, adopt, timeout
+---@return eirun.Web
+---Example: `local web = k8s:ensure_ingress { name = "bert", host = "test.example.com", service = app.service, port = 8501 }`.
+---Raises "timeout" when no balancer gives an address.
+function Client:ensure_ingress(given)
+  return traffic.ensure_ingress(self, given)
+end
+
+---Waits for a Deployment's rollout and ends early on what cannot become well.
+---@param name string
+---@param opts? {timeout?: number, ready?: fun(deployment: table): string|nil}
+---@return table deployment
+---Example: `k8s:wait_deployment("web", { timeout = 300 })`. Raises an error that quotes the event and says what to do.
+function Client:wait_deployment(name, opts)
+  return wait.deployment(self, name, opts)
+end
+
+---Changes of a kind, for ever: first all objects as "added", then each change once.
+---@param kind string
+---@param opts? {labels?: table|string, fields?: table|string, all?: boolean}
+---@return eirun.Watch iterator; close it with `<close>` or `:close()`
+---Example: `for event in k8s:watch("Pod") do print(event.type, event.object.metadata.name) end`.
+function Client:watch(kind, opts)
+  return watch.new(self, kind, opts)
+end
+
+return M

@@ -1,0 +1,199 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The way in and the way to more replicas: Ingress and HorizontalPodAutoscaler.
+local ensure = require "eirun.kube.ensure"
+local json = require "eirun.core.json"
+local spec = require "eirun.spec"
+local step = require "eirun.step"
+local errors = require "eirun.errors"
+local wait = require "eirun.kube.wait"
+
+local M = {}
+
+local DNS_LABEL = "^[a-z0-9]([a-z0-9-]*)$"
+
+-- HorizontalPodAutoscaler ----------------------------------------------------------------------------------------------
+
+local external_rules = {
+  metric = { type = "string", required = true },
+  selector = { type = "table", required = true },
+  average = { type = "number" },
+  value = { type = "number" },
+}
+
+local hpa_rules = {
+  name = { type = "string", required = true, match = DNS_LABEL, says = "a name of lower-case letters, digits and '-'" },
+  target = { type = "any", required = true },
+  min = { type = "integer", min = 1 },
+  max = { type = "integer", required = true, min = 1 },
+  external = { type = "table", fields = external_rules, required = true },
+  behavior = { type = "table" },
+  adopt = { type = "boolean" },
+  timeout = { type = "number", min = 0 },
+}
+
+-- A quantity without a binary fraction in it: 10 is "10", 0.5 is "500m".
+local function quantity(number)
+  if number == math.floor(number) then return ("%d"):format(number) end
+  return ("%dm"):format(math.floor(number * 1000 + 0.5))
+end
+
+local function target_of(external)
+  if external.average then return { type = "AverageValue", averageValue = quantity(external.average) } end
+  return { type = "Value", value = quantity(external.value) }
+end
+
+---The HPA's manifest. Pure.
+---@param given table
+---@param namespace string
+---@return table
+function M.hpa_manifest(given, namespace)
+  local name = type(given.target) == "table" and given.target.name or given.target
+  return {
+    apiVersion = "autoscaling/v2", kind = "HorizontalPodAutoscaler", metadata = { name = given.name, namespace = namespace },
+    spec = {
+      scaleTargetRef = { apiVersion = "apps/v1", kind = "Deployment", name = name },
+      minReplicas = given.min or 1, maxReplicas = given.max, behavior = given.behavior,
+      metrics = json.array { {
+        type = "External",
+        external = {
+          metric = { name = given.external.metric, selector = { matchLabels = given.external.selector } },
+          target = target_of(given.external),
+        },
+      } },
+    },
+  }
+end
+
+local function check_hpa(given)
+  spec.check("ensure_hpa", given, hpa_rules)
+  if (given.min or 1) > given.max then spec.fail("ensure_hpa", ("min is %d, above max, %d"):format(given.min, given.max)) end
+  local external = given.external
+  if (external.average == nil) == (external.value == nil) then spec.fail("ensure_hpa", "external wants either average or value") end
+end
+
+local function last_event(k8s, name, reason)
+  local events = k8s:events { kind = "HorizontalPodAutoscaler", name = name }
+  for i = #events, 1, -1 do
+    if events[i].reason == reason then return events[i] end
+  end
+end
+
+-- A missing metric is a fact to tell, not a failure: before the first request has been logged there is none.
+local function look_at_hpa(k8s, name, patience)
+  local hpa = k8s:get("HorizontalPodAutoscaler", name)
+  local able, active = hpa and wait.condition(hpa, "AbleToScale"), hpa and wait.condition(hpa, "ScalingActive")
+  if able and able.status == "False" and patience:exhausted("scale", 45) then
+    errors.raise("invalid", ("HorizontalPodAutoscaler '%s' cannot scale: %s: \"%s\""):format(name, able.reason, able.message or ""),
+      { object = "HorizontalPodAutoscaler '" .. name .. "'", code = able.reason, hint = "see that its target exists" })
+  end
+  if not able or able.status == "False" then return nil, able and able.reason or "the controller has not seen it" end
+  if active and active.status == "True" then return hpa end
+  if not active or not patience:exhausted("metric", 60) then return nil, active and active.reason or "no metric was asked for yet" end
+  local event = last_event(k8s, name, active.reason)
+  step.note(("no metric yet: %s: \"%s\""):format(active.reason, event and event.message or active.message or ""))
+  return hpa
+end
+
+---Makes an autoscaler on an external metric; waits until the controller has taken it up.
+---@param k8s eirun.KubeClient
+---@param given table
+---@return {name: string, target: string, min: integer, max: integer, object: table}
+function M.ensure_hpa(k8s, given)
+  check_hpa(given)
+  local manifest = M.hpa_manifest(given, k8s.ns)
+  local patience = wait.patience()
+  local hpa = ensure.ensure(k8s, manifest, { adopt = given.adopt, wait = function()
+    return wait.until_well("HorizontalPodAutoscaler '" .. given.name .. "'", given.timeout or 300,
+      function() return look_at_hpa(k8s, given.name, patience) end)
+  end })
+  return { name = given.name, target = manifest.spec.scaleTargetRef.name, min = manifest.spec.minReplicas, max = given.max, object = hpa }
+end
+
+-- Ingress --------------------------------------------------------------------------------------------------------------
+
+local ingress_rules = {
+  name = { type = "string", required = true, match = DNS_LABEL, says = "a name of lower-case letters, digits and '-'" },
+  host = { type = "string" },
+  path = { type = "string", match = "^/", says = "a path that starts with '/'" },
+  service = { type = "any", required = true },
+  port = { type = "any", required = true },
+  class = { type = "string" },
+  annotations = { type = "table" },
+  adopt = { type = "boolean" },
+  timeout = { type = "number", min = 0 },
+}
+
+local function port_of(port)
+  if math.type(port) == "integer" then return { number = port } end
+  return { name = port }
+end
+
+---The Ingress's manifest. Pure.
+---@param given table
+---@param namespace string
+---@return table
+function M.ingress_manifest(given, namespace)
+  local service = type(given.service) == "table" and given.service.name or given.service
+  return {
+    apiVersion = "networking.k8s.io/v1", kind = "Ingress",
+    metadata = { name = given.name, namespace = namespace, annotations = given.annotations },
+    spec = {
+      ingressClassName = given.class or "nginx",
+      rules = json.array { {
+        host = given.host,
+        http = { paths = json.array { {
+          path = given.path or "/", pathType = "ImplementationSpecific",
+          backend = { service = { name = service, port = port_of(given.port) } },
+        } } },
+      } },
+    },
+  }
+end
+
+---@class eirun.Web
+---@field name string
+---@field address string where the balancer answers
+---@field host string|nil the name that requests must carry
+---@field headers table[] to send along, so that the name need not be known to DNS
+local Web = {}
+Web.__index = Web
+Web.__name = "eirun.web"
+
+---The URL of a path at the balancer's address.
+---@param path? string default "/"
+---@return string
+---Example: `web:url "/v1/models/bert:predict"`.
+function Web:url(path)
+  return "http://" .. self.address .. (path or "/")
+end
+
+local function address_of(ingress)
+  local list = ((ingress.status or {}).loadBalancer or {}).ingress or {}
+  return list[1] and (list[1].ip or list[1].hostname)
+end
+
+local NO_ADDRESS = "is the add-on nginx-ingress-controller installed and its Service given a balancer?"
+
+local function look_at_ingress(k8s, name)
+  local ingress = k8s:get("Ingress", name)
+  local address = ingress and address_of(ingress)
+  if address then return ingress end
+  return nil, "it has no address"
+end
+
+---Makes an Ingress and waits for its address.
+---@param k8s eirun.KubeClient
+---@param given table
+---@return eirun.Web
+function M.ensure_ingress(k8s, given)
+  spec.check("ensure_ingress", given, ingress_rules)
+  local ingress = ensure.ensure(k8s, M.ingress_manifest(given, k8s.ns), { adopt = given.adopt, wait = function()
+    return wait.until_well("Ingress '" .. given.name .. "'", given.timeout or 600, function()
+      return look_at_ingress(k8s, given.name)
+    end, NO_ADDRESS)
+  end })
+  local headers = given.host and { { "Host", given.host } } or {}
+  return setmetatable({ name = given.name, address = address_of(ingress), host = given.host, headers = headers }, Web)
+end
+
+return M
