@@ -65,14 +65,11 @@ def classifier(ids, mask, segments):
 
 
 def sample():
-    """Two sentences as a tokenizer would leave them: [CLS] words [SEP], padded with zeros."""
-    chance = np.random.RandomState(7)
-    rows = []
-    for words in (30, 12):
-        ids = [101] + chance.randint(670, 7992, words).tolist() + [102]
-        pad = [0] * (LENGTH - len(ids))
-        rows.append({"input_ids": ids + pad, "input_mask": [1] * len(ids) + pad, "segment_ids": [0] * LENGTH})
-    return {"signature_name": "serving_default", "instances": rows}
+    """One sentence as a tokenizer would leave it: [CLS] words [SEP], padded with zeros."""
+    ids = [101] + np.random.RandomState(7).randint(670, 7992, 30).tolist() + [102]
+    pad = [0] * (LENGTH - len(ids))
+    row = {"input_ids": ids + pad, "input_mask": [1] * len(ids) + pad, "segment_ids": [0] * LENGTH}
+    return {"signature_name": "serving_default", "instances": [row]}
 
 
 def main():
