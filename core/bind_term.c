@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// eirun.core.term: what the live view needs to know of the terminal.
+#include "bind.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { WIDTH_UNKNOWN = 80 };
+
+// isatty(fd) -> boolean
+static int l_isatty(lua_State *L) {
+    lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
+// width([fd]) -> columns; 80 where there is no terminal
+static int l_width(lua_State *L) {
+    struct winsize size = {0};
+    int fd = (int)luaL_optinteger(L, 1, STDOUT_FILENO);
+    int known = ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    lua_pushinteger(L, known ? size.ws_col : WIDTH_UNKNOWN);
+    return 1;
+}
+
+// A terminal or pipe that somebody made non-blocking is waited for: output is short, and losing it is worse.
+static int write_all(int fd, const char *bytes, size_t length) {
+    while (length) {
+        ssize_t written = write(fd, bytes, length);
+        if (written >= 0) {
+            bytes += written;
+            length -= (size_t)written;
+        } else if (errno == EAGAIN) {
+            poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+        } else if (errno != EINTR) {
+            return errno;
+        }
+    }
+    return 0;
+}
+
+// write(fd, text) -> true | nil, err
+static int l_write(lua_State *L) {
+    size_t length = 0;
+    int fd = (int)luaL_checkinteger(L, 1);
+    const char *bytes = luaL_checklstring(L, 2, &length);
+    int code = write_all(fd, bytes, length);
+    if (code) {
+        return er_push_errno(L, code, "write to", fd == STDOUT_FILENO ? "standard output" : "standard error");
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+int luaopen_eirun_core_term(lua_State *L);
+int luaopen_eirun_core_term(lua_State *L) {
+    static const luaL_Reg functions[] = {{"isatty", l_isatty}, {"width", l_width}, {"write", l_write}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    return 1;
+}

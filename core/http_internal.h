@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the client's own files know of each other and nobody else may.
+#ifndef EIRUN_HTTP_INTERNAL_H
+#define EIRUN_HTTP_INTERNAL_H
+
+#include "curl_dl.h"
+#include "deadline.h"
+#include "http_client.h"
+
+enum { ER_HTTP_IDLE_EASY = 16, ER_HTTP_REDIRECTS = 10 };
+
+enum er_transfer_state { ER_TRANSFER_WAITS, ER_TRANSFER_RUNS, ER_TRANSFER_DONE };
+
+struct er_transfer {
+    struct er_http_reply reply; // first: the caller's pointer is ours
+    struct er_http_client *client;
+    enum er_transfer_state state;
+    struct er_transfer *prev, *next; // of the client's list for that state
+    CURL *easy;                      // NULL unless it runs
+    struct er_deadline deadline;
+    // copied from the call
+    char *method, *url, *sink_file, *body;
+    size_t body_length;
+    int64_t body_offset, sink_offset;
+    int64_t timeout, connect_timeout, stall_timeout;
+    bool has_body, http2, stream, expect_close, decompress, follow;
+    // where it goes
+    struct er_url place;
+    char *unix_path, *tls_url; // tls_url: with the client's tls_server_name in the host's place
+    bool routed, outside;      // outside: the peer may be another process, the clock is held
+    char connect_to_text[sizeof(((struct er_url *)0)->host) + 16];
+    struct curl_slist connect_to;
+    struct curl_slist *headers; // nodes and lines in one block, wiped when freed
+    size_t headers_size;
+    // progress; times are the deadline's
+    int64_t started, began, active;
+    bool connected, paused;
+    int redirects;
+    int body_fd, sink_fd; // -1
+    int64_t body_file_length, body_sent;
+    char curl_error[CURL_ERROR_SIZE];
+};
+
+struct er_transfers {
+    struct er_transfer *first, *last;
+};
+
+struct er_http_client {
+    struct er_runtime *rt;
+    const struct er_curl *curl;
+    CURLM *multi;
+    uv_timer_t timer; // curl's own timers, in real time
+    uv_idle_t soon;   // curl's timer of zero: the next turn of the loop
+    int closing;      // uv handles that still have to close
+    struct er_transfers waiting, running;
+    int64_t running_count, max_running;
+    CURL *idle[ER_HTTP_IDLE_EASY];
+    size_t idle_count;
+    char *ca_file, *tls_server_name, *proxy, *user_agent;
+    char *ca_pem, *cert_pem, *key_pem;
+    size_t ca_pem_length, cert_pem_length, key_pem_length;
+    bool insecure;
+};
+
+// http_client.c
+void er_http_reap(struct er_http_client *client);
+// http_setup.c
+enum er_status er_http_build_headers(struct er_transfer *t, const struct er_http_call *call);
+enum er_status er_http_set_options(struct er_transfer *t);
+// http_body.c: curl's callbacks on the bytes of one transfer
+size_t er_http_on_header(char *line, size_t size, size_t count, void *transfer);
+size_t er_http_on_body(char *bytes, size_t size, size_t count, void *transfer);
+size_t er_http_on_send(char *into, size_t size, size_t count, void *transfer);
+int er_http_on_rewind(void *transfer, curl_off_t offset, int origin);
+enum er_status er_http_end_body(struct er_transfer *t);
+enum er_status er_http_open_body(struct er_transfer *t, const char *path, int64_t length, struct er_error *err);
+// http_transfer.c
+void er_http_finish(struct er_transfer *t, CURLcode code);
+void er_http_fail(struct er_transfer *t, enum er_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+// Notes a failure inside one of curl's callbacks, which then makes curl stop the transfer.
+enum er_status er_http_note(struct er_transfer *t, enum er_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int er_http_on_connected(void *transfer, char *peer, char *local, int peer_port, int local_port);
+// http_error.c
+void er_http_explain(struct er_transfer *t, CURLcode code);
+
+#endif

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+// The client's mechanism against a server thread that answers by path, without Lua: failures, cancels at every moment,
+// and memory that runs out at every allocation.
+#include "check.h"
+#include "embedded.h"
+#include "http_client.h"
+#include "runtime_internal.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+const struct er_embedded er_embedded[] = {{0}}; // no Lua here
+
+// ---- server: one thread a connection
+
+static char socket_path[64];
+static int listener;
+
+static const char *answer_to(const char *request) {
+    static const struct {
+        const char *path, *answer;
+    } answers[] = {
+        {"/ok", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: 1\r\n\r\nok"},
+        {"/interim", "HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"},
+        {"/chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-T: 1\r\n\r\n"},
+        {"/short", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"},
+        {"/rubbish", "what?\r\n\r\n"},
+        {"/none", ""},
+    };
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        if (strncmp(strchr(request, ' ') + 1, answers[i].path, strlen(answers[i].path)) == 0) {
+            return answers[i].answer;
+        }
+    }
+    return NULL; // never answers
+}
+
+static void *serve_connection(void *argument) {
+    int fd = (int)(intptr_t)argument;
+    char request[4096] = "";
+    size_t length = 0;
+    for (ssize_t got; (got = read(fd, request + length, sizeof request - 1 - length)) > 0;) {
+        length += (size_t)got;
+        request[length] = '\0';
+        if (!strstr(request, "\r\n\r\n")) {
+            continue;
+        }
+        const char *answer = answer_to(request);
+        if (!answer) {
+            continue;
+        }
+        (void)!send(fd, answer, strlen(answer), MSG_NOSIGNAL);
+        if (!strstr(answer, "200 OK") || strstr(request, "/short")) {
+            break;
+        }
+        length = 0;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void *serve(void *argument) {
+    (void)argument;
+    for (int fd; (fd = accept(listener, NULL, NULL)) >= 0;) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, serve_connection, (void *)(intptr_t)fd);
+        pthread_detach(thread);
+    }
+    return NULL;
+}
+
+static void start_server(void) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(socket_path, sizeof socket_path, "/tmp/eirun-test-%d.sock", (int)getpid());
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", socket_path);
+    unlink(socket_path);
+    listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    pthread_t thread;
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 64) != 0 ||
+        pthread_create(&thread, NULL, serve, NULL) != 0) {
+        abort();
+    }
+    pthread_detach(thread);
+}
+
+// ---- client
+
+struct world {
+    struct er_runtime *rt;
+    struct er_routes routes;
+    struct er_http_client *client;
+};
+
+static struct er_http_options options = {.user_agent = "test", .max_connections = 2};
+
+static void open_world(struct world *world) {
+    *world = (struct world){0};
+    struct er_error err;
+    CHECK(er_runtime_new(&world->rt) == ER_OK);
+    CHECK(er_routes_add(&world->routes, "a.test", 0, socket_path, NULL) == ER_OK);
+    world->routes.closed = true;
+    CHECK(er_http_client_new(world->rt, &options, &world->client, &err) == ER_OK);
+}
+
+static void close_world(struct world *world) {
+    er_http_client_free(world->client);
+    er_routes_release(&world->routes);
+    er_runtime_free(world->rt);
+}
+
+static bool is_finished(void *reply) { return ((struct er_http_reply *)reply)->finished; }
+
+static struct er_http_call call_to(const char *url) {
+    return (struct er_http_call){.method = "GET", .url = url, .max_body = 1000, .sink_offset = -1};
+}
+
+static struct er_http_reply *start(struct world *world, const struct er_http_call *call) {
+    struct er_http_reply *reply = NULL;
+    struct er_error err;
+    CHECK(er_http_start(world->client, &world->routes, call, &reply, &err) == ER_OK);
+    return reply;
+}
+
+static struct er_http_reply *fetch(struct world *world, const struct er_http_call *call) {
+    struct er_http_reply *reply = start(world, call);
+    CHECK(er_runtime_run(world->rt, is_finished, reply));
+    return reply;
+}
+
+// ---- tests
+
+static void answer_arrives_and_the_connection_is_used_again(void) {
+    struct world world;
+    open_world(&world);
+    struct er_http_call call = call_to("http://a.test/ok");
+    struct er_http_reply *first = fetch(&world, &call);
+    struct er_http_reply *second = fetch(&world, &call);
+    CHECK(first->error.status == ER_OK && first->status == 200 && !first->reused);
+    CHECK_STR(first->body.data, "ok");
+    CHECK_STR(er_headers_get(&first->headers, "x-a"), "1");
+    CHECK(second->reused);
+    er_http_free(first);
+    er_http_free(second);
+    close_world(&world);
+}
+
+static void interim_answers_and_trailers_are_not_the_answer(void) {
+    struct world world;
+    open_world(&world);
+    struct er_http_call call = call_to("http://a.test/interim");
+    struct er_http_reply *reply = fetch(&world, &call);
+    CHECK(reply->status == 200);
+    CHECK(er_headers_get(&reply->headers, "x-early") == NULL);
+    er_http_free(reply);
+    call.url = "http://a.test/chunked";
+    reply = fetch(&world, &call);
+    CHECK_STR(reply->body.data, "abcde");
+    CHECK(er_headers_get(&reply->headers, "x-t") == NULL);
+    er_http_free(reply);
+    close_world(&world);
+}
+
+static void failures_say_where_and_why(void) {
+    static const struct {
+        const char *path, *part;
+    } rows[] = {
+        {"http://a.test/short", "connection to a.test:80 at "},
+        {"http://a.test/none", "it was closed before the answer"},
+        {"http://a.test/rubbish", "the answer is not HTTP"},
+    };
+    struct world world;
+    open_world(&world);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct er_http_call call = call_to(rows[i].path);
+        struct er_http_reply *reply = fetch(&world, &call);
+        CHECK(reply->error.status == ER_NETWORK);
+        CHECK(strstr(reply->error.message, rows[i].part) != NULL);
+        CHECK(reply->sent);
+        er_http_free(reply);
+    }
+    close_world(&world);
+}
+
+static void host_outside_a_closed_table_is_denied(void) {
+    struct world world;
+    open_world(&world);
+    struct er_http_call call = call_to("http://b.test/ok");
+    struct er_http_reply *reply = NULL;
+    struct er_error err;
+    CHECK(er_http_start(world.client, &world.routes, &call, &reply, &err) == ER_DENIED);
+    CHECK(reply == NULL);
+    close_world(&world);
+}
+
+static void lost_answer_to_a_write_is_not_sent_twice(void) {
+    struct world world;
+    open_world(&world);
+    struct er_http_call call = call_to("http://a.test/ok");
+    er_http_free(fetch(&world, &call)); // leaves a connection to be used again
+    call.url = "http://a.test/none";
+    call.method = "POST";
+    struct er_http_reply *reply = fetch(&world, &call);
+    CHECK(reply->error.status == ER_NETWORK && reply->sent && reply->retryable);
+    CHECK(reply->reused); // no second connection was made
+    er_http_free(reply);
+    close_world(&world);
+}
+
+static void answer_beyond_the_maximum_is_refused(void) {
+    struct world world;
+    open_world(&world);
+    struct er_http_call call = call_to("http://a.test/chunked");
+    call.max_body = 4;
+    struct er_http_reply *reply = fetch(&world, &call);
+    CHECK(reply->error.status == ER_QUOTA);
+    er_http_free(reply);
+    close_world(&world);
+}
+
+static void deadlines_name_what_was_late(void) {
+    struct world world;
+    open_world(&world);
+    er_clock_use_virtual(world.rt, 1000000000);
+    struct er_http_call call = call_to("http://a.test/silent");
+    call.timeout = 60 * 1000000000LL;
+    struct er_http_reply *reply = fetch(&world, &call);
+    CHECK(reply->error.status == ER_TIMEOUT && reply->sent);
+    CHECK_STR(reply->error.message, "a.test:80 did not answer within 60 s");
+    er_http_free(reply);
+    call.timeout = 0;
+    call.stall_timeout = 5 * 1000000000LL;
+    reply = fetch(&world, &call);
+    CHECK_STR(reply->error.message, "a.test:80 neither took nor sent a byte within 5 s");
+    er_http_free(reply);
+    close_world(&world);
+}
+
+static void requests_beyond_the_maximum_wait_their_turn(void) {
+    struct world world;
+    open_world(&world);
+    struct er_http_call silent = call_to("http://a.test/silent"), call = call_to("http://a.test/ok");
+    struct er_http_reply *one = start(&world, &silent), *two = start(&world, &silent), *three = start(&world, &call);
+    CHECK(!three->finished);
+    er_http_cancel(one);
+    CHECK(er_runtime_run(world.rt, is_finished, three));
+    CHECK(three->status == 200);
+    CHECK(!two->finished);
+    er_http_free(one);
+    er_http_free(two);
+    er_http_free(three);
+    close_world(&world);
+}
+
+static void closing_the_client_fails_what_is_under_way(void) {
+    struct world world;
+    open_world(&world);
+    struct er_http_call call = call_to("http://a.test/silent");
+    struct er_http_reply *replies[3];
+    for (size_t i = 0; i < 3; i++) {
+        replies[i] = start(&world, &call);
+    }
+    close_world(&world);
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(replies[i]->finished && replies[i]->error.status == ER_INVALID);
+        er_http_free(replies[i]);
+    }
+}
+
+static void cancel_after_any_number_of_turns_leaves_nothing_behind(void) {
+    static const char *const urls[] = {"http://a.test/chunked", "http://a.test/silent"};
+    struct world world;
+    open_world(&world);
+    for (size_t i = 0; i < 2 * 8; i++) {
+        struct er_http_call call = call_to(urls[i % 2]);
+        call.stream = i % 3 == 0;
+        struct er_http_reply *reply = start(&world, &call);
+        for (size_t turn = 0; turn < i / 2; turn++) {
+            uv_run(er_loop(world.rt), UV_RUN_NOWAIT);
+        }
+        er_http_free(reply);
+    }
+    struct er_http_call call = call_to("http://a.test/ok");
+    struct er_http_reply *reply = fetch(&world, &call);
+    CHECK(reply->status == 200);
+    er_http_free(reply);
+    close_world(&world);
+}
+
+// One request in a world of its own, with every allocation from the n-th on failing. True when it succeeded.
+static bool survives(uint64_t n, const struct er_http_call *call) {
+    struct world world;
+    open_world(&world);
+    er_http_client_free(world.client);
+    world.client = NULL;
+    struct er_http_reply *reply = NULL;
+    struct er_error err;
+    er_mem_fail_from(n);
+    enum er_status status = er_http_client_new(world.rt, &options, &world.client, &err);
+    if (status == ER_OK) {
+        status = er_http_start(world.client, &world.routes, call, &reply, &err);
+    }
+    if (status == ER_OK) {
+        er_runtime_run(world.rt, is_finished, reply);
+        status = reply->error.status;
+    }
+    er_mem_fail_from(0);
+    er_http_free(reply);
+    if (world.client) {
+        er_http_client_free(world.client);
+    }
+    er_routes_release(&world.routes);
+    er_runtime_free(world.rt);
+    CHECK(status == ER_OK || status == ER_NO_MEMORY);
+    return status == ER_OK;
+}
+
+static void memory_that_runs_out_anywhere_is_reported(void) {
+    struct er_http_pair header = {.name = {"x-a", 3}, .value = {"1", 1}};
+    struct er_http_call call = call_to("http://a.test/ok");
+    call.headers = &header;
+    call.header_count = 1;
+    call.method = "POST";
+    call.body = (struct er_bytes){"body", 4};
+    call.timeout = 5 * 1000000000LL;
+    uint64_t n = 1;
+    while (n < 200 && !survives(n, &call)) {
+        n++;
+    }
+    CHECK(n > 5 && n < 200);
+}
+
+int main(void) {
+    signal(SIGPIPE, SIG_IGN);
+    start_server();
+    int code = check_run((struct check_test[]){
+        {"answer_arrives_and_the_connection_is_used_again", answer_arrives_and_the_connection_is_used_again},
+        {"interim_answers_and_trailers_are_not_the_answer", interim_answers_and_trailers_are_not_the_answer},
+        {"failures_say_where_and_why", failures_say_where_and_why},
+        {"host_outside_a_closed_table_is_denied", host_outside_a_closed_table_is_denied},
+        {"lost_answer_to_a_write_is_not_sent_twice", lost_answer_to_a_write_is_not_sent_twice},
+        {"answer_beyond_the_maximum_is_refused", answer_beyond_the_maximum_is_refused},
+        {"deadlines_name_what_was_late", deadlines_name_what_was_late},
+        {"requests_beyond_the_maximum_wait_their_turn", requests_beyond_the_maximum_wait_their_turn},
+        {"closing_the_client_fails_what_is_under_way", closing_the_client_fails_what_is_under_way},
+        {"cancel_after_any_number_of_turns_leaves_nothing_behind",
+         cancel_after_any_number_of_turns_leaves_nothing_behind},
+        {"memory_that_runs_out_anywhere_is_reported", memory_that_runs_out_anywhere_is_reported},
+        {0},
+    });
+    unlink(socket_path);
+    return code;
+}
