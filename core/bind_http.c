@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // eirun.core.http: client(opts) -> c; c:request{...}, c:open{...}, c:close(); routes{...}.
+#include "bind_digests.h"
 #include "bind_http.h"
 
 #include <string.h>
@@ -195,35 +196,15 @@ static void set_head(lua_State *L, const struct er_http_reply *reply) {
     lua_setfield(L, -2, "reused");
 }
 
-// Raw bytes each; crc64 is an integer.
-static void set_digests(lua_State *L, const struct er_digests *digests) {
-    static const char *const names[ER_DIGEST_KINDS] = {[ER_DIGEST_MD5] = "md5",
-                                                       [ER_DIGEST_SHA1] = "sha1",
-                                                       [ER_DIGEST_SHA256] = "sha256",
-                                                       [ER_DIGEST_SHA512] = "sha512",
-                                                       [ER_DIGEST_CRC64] = "crc64"};
-    lua_createtable(L, 0, 3);
-    for (unsigned kind = 0; digests && kind < ER_DIGEST_KINDS; kind++) {
-        if (!(digests->wanted & ER_DIGEST_BIT(kind))) {
-            continue;
-        }
-        if (kind == ER_DIGEST_CRC64) {
-            lua_pushinteger(L, (lua_Integer)digests->states[kind].crc);
-        } else {
-            lua_pushlstring(L, (const char *)digests->values[kind], digests->lengths[kind]);
-        }
-        lua_setfield(L, -2, names[kind]);
-    }
-    lua_setfield(L, -2, "digests");
-}
-
 static int push_answer(lua_State *L, const struct er_http_reply *reply, bool sink) {
     lua_createtable(L, 0, 8);
     set_head(L, reply);
     lua_pushnumber(L, (double)reply->elapsed / 1e9);
     lua_setfield(L, -2, "seconds");
     if (sink && reply->status >= 200 && reply->status < 300) {
-        set_digests(L, reply->digests);
+        lua_createtable(L, 0, 3);
+        er_set_digests(L, reply->digests);
+        lua_setfield(L, -2, "digests");
         return 1;
     }
     lua_pushlstring(L, reply->body.length ? reply->body.data : "", reply->body.length);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options of one request, from the Lua stack into a struct er_http_call.
+#include "bind_digests.h"
 #include "bind_http.h"
 
 #include <stdlib.h>
@@ -128,24 +129,6 @@ static void read_body(lua_State *L, int index, struct er_http_call *call) {
     }
 }
 
-static unsigned read_digests(lua_State *L, int sink) {
-    unsigned digests = 0;
-    int type = lua_getfield(L, sink, "digest");
-    if (type != LUA_TNIL && type != LUA_TTABLE) {
-        luaL_error(L, "option 'digest' must be a list of names, not %s", luaL_typename(L, -1));
-    }
-    for (lua_Integer i = 1; type == LUA_TTABLE && lua_geti(L, -1, i) != LUA_TNIL; i++, lua_pop(L, 1)) {
-        const char *name = lua_tostring(L, -1);
-        enum er_digest_kind kind;
-        if (!name || !er_digest_kind_of(name, &kind)) {
-            luaL_error(L, "unknown digest '%s': there are crc64, md5, sha1, sha256 and sha512",
-                       name ? name : luaL_typename(L, -1));
-        }
-        digests |= ER_DIGEST_BIT(kind);
-    }
-    return digests;
-}
-
 static void read_sink(lua_State *L, int index, struct er_http_call *call) {
     static const struct er_opt opts[] = {
         {.key = "file", .type = ER_OPT_STRING, .offset = offsetof(struct file_range, file), .required = true},
@@ -161,8 +144,9 @@ static void read_sink(lua_State *L, int index, struct er_http_call *call) {
     check_range(L, "offset", range.offset, -1);
     call->sink_file = range.file;
     call->sink_offset = range.offset;
-    call->digests = read_digests(L, sink);
-    lua_settop(L, sink);
+    if (lua_getfield(L, sink, "digest") != LUA_TNIL) {
+        call->digests = er_check_digests(L, lua_gettop(L));
+    }
 }
 
 // ---- all
