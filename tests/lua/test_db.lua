@@ -12,7 +12,7 @@ end
 t.test("values_come_back_as_they_went_in", function()
   local d <close> = memory()
   local values = {
-    0, -1, math.maxinteger, math.mininteger, 9007199254740993, 0.5, 3.0, -1e300, math.huge, "", "text", 
+    0, -1, math.maxinteger, math.mininteger, 9007199254740993, 0.5, 3.0, -1e300, math.huge, "", "text",
     "é", "a\0b", "\255\0\1", ("x"):rep(100000),
   }
   for i, value in ipairs(values) do
