@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Errors are tables: code compares `kind`, people read `message`, both get what the server said.
+local json = require "eirun.core.json"
+
 local M = {}
 
 ---@alias eirun.ErrorKind
@@ -43,11 +45,14 @@ local function describe(err)
   return text
 end
 
--- The host makes its errors with the same metatable, kept under this name.
-local registry = debug.getregistry()
-local mt = registry["eirun.error"] or { __name = "eirun.error" }
-registry["eirun.error"] = mt
-mt.__tostring = mt.__tostring or describe
+-- The host's errors and ours share one metatable; a failure made on purpose shows it.
+local function host_metatable()
+  local _, sample = json.decode("")
+  return type(sample) == "table" and getmetatable(sample)
+end
+
+local mt = host_metatable() or { __name = "eirun.error" }
+mt.__tostring = describe
 
 ---Is this value an error of ours, and (when asked) of that kind?
 ---@param value any

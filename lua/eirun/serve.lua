@@ -42,7 +42,9 @@ end
 local function check_data(data)
   if next(data) == nil then return "names no volume claim" end
   for claim, path in pairs(data) do
-    if type(path) ~= "string" or not path:find("^/.") then return ("mounts '%s' at '%s', not at a path below /"):format(claim, tostring(path)) end
+    if type(path) ~= "string" or not path:find("^/.") then
+      return ("mounts '%s' at '%s', not at a path below /"):format(claim, tostring(path))
+    end
   end
 end
 

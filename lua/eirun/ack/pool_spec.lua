@@ -93,8 +93,10 @@ local function check_together(given)
     fail(("spot.pools is %d, but only %d instance types are named"):format(spot.pools, #given.instance_types))
   end
   if spot and spot.strategy == "SpotWithPriceLimit" and not spot.price_limit then fail("spot.price_limit is missing") end
-  if spot and spot.compensate and (given.policy or "COST_OPTIMIZED") ~= "COST_OPTIMIZED" then
-    fail("spot.compensate works with policy COST_OPTIMIZED only")
+  if spot and (given.policy or "COST_OPTIMIZED") ~= "COST_OPTIMIZED" then
+    for _, field in ipairs { "on_demand_base", "on_demand_percent", "pools", "compensate" } do
+      if spot[field] ~= nil then fail(("spot.%s works with policy COST_OPTIMIZED only"):format(field)) end
+    end
   end
 end
 
@@ -123,6 +125,14 @@ local function array(list)
   return list and json.array(table.move(list, 1, #list, 1, {}))
 end
 
+local function price_limits(group, spot)
+  if not spot.price_limit then return end
+  group.spot_price_limit = json.array {}
+  for i, name in ipairs(resource.sorted_keys(spot.price_limit)) do
+    group.spot_price_limit[i] = { instance_type = name, price_limit = tostring(spot.price_limit[name]) }
+  end
+end
+
 -- All three numbers or none: with one missing, the scaling group just buys the cheapest.
 local function spot_fields(group, given)
   local spot = given.spot
@@ -131,18 +141,14 @@ local function spot_fields(group, given)
     return
   end
   group.spot_strategy = spot.strategy or "SpotAsPriceGo"
+  group.spot_instance_remedy = spot.remedy ~= false
   group.multi_az_policy = given.policy or "COST_OPTIMIZED"
+  price_limits(group, spot)
+  if group.multi_az_policy ~= "COST_OPTIMIZED" then return end
   group.on_demand_base_capacity = spot.on_demand_base or 0
   group.on_demand_percentage_above_base_capacity = spot.on_demand_percent or 0
   group.spot_instance_pools = spot.pools or math.min(#given.instance_types, 10)
   group.compensate_with_on_demand = spot.compensate ~= false
-  group.spot_instance_remedy = spot.remedy ~= false
-  if not spot.price_limit then return end
-  local limits = json.array {}
-  for _, name in ipairs(resource.sorted_keys(spot.price_limit)) do
-    limits[#limits + 1] = { instance_type = name, price_limit = tostring(spot.price_limit[name]) }
-  end
-  group.spot_price_limit = limits
 end
 
 local function disk_fields(group, given)

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A bucket as a volume: Secret, PersistentVolume and claim, bound to each other by name.
+local crypto = require "eirun.core.crypto"
 local errors = require "eirun.errors"
 local ensure = require "eirun.kube.ensure"
 local json = require "eirun.core.json"
@@ -91,7 +92,7 @@ local function ensure_secret(k8s, given)
   end
   ensure.ensure(k8s, {
     apiVersion = "v1", kind = "Secret", type = "Opaque", metadata = { name = secret_name(given), namespace = k8s.ns },
-    stringData = { akId = keys.access_key_id, akSecret = keys.access_key_secret },
+    data = { akId = crypto.base64(keys.access_key_id), akSecret = crypto.base64(keys.access_key_secret) },
   }, { adopt = given.adopt })
 end
 

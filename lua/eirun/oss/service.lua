@@ -1,0 +1,156 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- One OSS request: addressed, signed, retried where that is safe, its errors told with code and hint.
+local crypto = require "eirun.core.crypto"
+local errors = require "eirun.errors"
+local http = require "eirun.http"
+local sign = require "eirun.oss.sign"
+local target = require "eirun.target"
+local task = require "eirun.task"
+local wire = require "eirun.wire"
+local xml = require "eirun.oss.xml"
+
+local M = {}
+
+-- code -> kind, hint
+local codes = {
+  NoSuchKey = { "not_found" },
+  NoSuchBucket = { "not_found", "make the bucket, or check its name and region" },
+  NoSuchUpload = { "not_found" },
+  BucketAlreadyExists = { "conflict", "bucket names are global: choose another one" },
+  FileAlreadyExists = { "conflict", "a published object is not overwritten: choose a new version" },
+  AccessDenied = { "denied", "grant the key oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, and check its region" },
+  InvalidAccessKeyId = { "denied", "the access key does not exist; check ALIBABA_CLOUD_ACCESS_KEY_ID" },
+  SignatureDoesNotMatch = { "denied", "the access key's secret is wrong, or a proxy changed the request" },
+  SecurityTokenExpired = { "denied", "the temporary keys have expired; get new ones" },
+  RequestTimeTooSkewed = { "denied", "set this machine's clock: more than 15 minutes off" },
+  SecondLevelDomainForbidden = { "invalid", "this endpoint wants the bucket in the host name" },
+  UserDisable = { "denied", "the account is in arrears" },
+  InvalidBucketName = { "invalid", "3 to 63 of a-z, 0-9 and '-', a letter or digit at both ends" },
+  InvalidDigest = { "network" },
+}
+
+local throttling = { DownloadTrafficRateLimitExceeded = true, UploadTrafficRateLimitExceeded = true, MetaOperationQpsLimitExceeded = true,
+  TotalQpsLimitExceeded = true, ActiveRequestLimitExceeded = true, CpuLimitExceeded = true, QpsLimitExceeded = true }
+
+---@class eirun.OssCall
+---@field method string
+---@field bucket? string
+---@field key? string
+---@field query? table
+---@field headers? table<string, string> lower-case names
+---@field body? string|table
+---@field sink? table
+---@field region? string
+---@field verb string for messages, "upload"
+---@field idempotent? boolean default: anything but POST
+---@field timeout? number of one attempt
+---@field attempts? integer
+---@field max_body? integer
+
+local function object_of(call)
+  return ("oss://%s/%s"):format(call.bucket or "", call.key or "")
+end
+
+local function is_address(host)
+  return host:find("^%d+%.%d+%.%d+%.%d+:?%d*$") ~= nil or host:find("^localhost:?%d*$") ~= nil or host:find("^%[") ~= nil
+end
+
+-- Virtual host on real endpoints, path style on addresses.
+local function place(call)
+  local now = target.current()
+  local region = call.region or now.region
+  local url = http.split_url(http.endpoint_url((now.endpoints or {}).OSS or ("oss-%s.aliyuncs.com"):format(region)))
+  local path = "/" .. wire.encode_path(call.key or "")
+  if not call.bucket then return url, path, region end
+  if is_address(url.host) then return url, "/" .. call.bucket .. path, region end
+  url.host = call.bucket .. "." .. url.host
+  return url, path, region
+end
+
+local function request_of(call)
+  local url, path, region = place(call)
+  local keys = target.current().credentials:get()
+  local headers = { ["content-type"] = (call.body or call.method == "POST") and "application/octet-stream" or nil }
+  for name, value in pairs(call.headers or {}) do headers[name] = value end
+  sign.v4 { method = call.method, bucket = call.bucket, key = call.key, query = call.query, headers = headers, now = task.now(),
+    key_id = keys.access_key_id, key_secret = keys.access_key_secret, token = keys.security_token, region = region }
+  local list = {}
+  for _, name in ipairs(wire.sorted_keys(headers)) do list[#list + 1] = { name, headers[name] } end
+  local query = wire.query(call.query, true)
+  return {
+    method = call.method, url = ("%s://%s%s%s"):format(url.scheme, url.host, path, query ~= "" and "?" .. query or ""), headers = list,
+    body = call.body, sink = call.sink, connect_timeout = 10, stall_timeout = 60, timeout = call.timeout, max_body = call.max_body,
+  }
+end
+
+-- HEAD has no body: its error travels base64 in a header.
+local function error_body(call, reply)
+  if call.method ~= "HEAD" then return reply.body or "" end
+  local text = reply.headers:get "x-oss-err"
+  return text and crypto.unbase64(text) or ""
+end
+
+local function kind_of(code, status)
+  if throttling[code] or status == 503 or status == 429 then return "throttled" end
+  if codes[code] then return codes[code][1], codes[code][2] end
+  if status == 404 then return "not_found" end
+  if status == 403 then return "denied" end
+  if status == 412 or status == 409 then return "conflict" end
+  return status >= 500 and "internal" or "invalid"
+end
+
+local function failure(call, reply)
+  local text = error_body(call, reply)
+  local root = xml.parse(text)
+  local body = root and root.Error and root.Error[1]
+  if type(body) ~= "table" then body = {} end
+  local code = xml.text(body, "Code") or tostring(reply.status)
+  local kind, hint = kind_of(code, reply.status)
+  local words = xml.text(body, "Message") or ("the server answered %d with %s"):format(reply.status, http.excerpt(text))
+  return errors.new(kind, ("cannot %s %s: %s"):format(call.verb, object_of(call), words), {
+    code = code, ec = xml.text(body, "EC"), status = reply.status, object = object_of(call), operation = call.verb, hint = hint,
+    request_id = xml.text(body, "RequestId") or reply.headers:get "x-oss-request-id", retryable = kind == "throttled" or nil,
+  })
+end
+
+---Sends a request and answers the reply.
+---@param call eirun.OssCall
+---@return table reply with status below 300 (or 304)
+---Raises errors with the server's words, its code, the request id and a hint.
+function M.call(call)
+  local idempotent = call.idempotent
+  if idempotent == nil then idempotent = call.method ~= "POST" end
+  local policy = { idempotent = idempotent, attempts = call.attempts or 5, base = 0.2, cap = 20 }
+  return errors.check(http.retry(policy, function()
+    local reply, err = target.http():request(request_of(call))
+    if not reply then
+      return nil, errors.wrap(err, ("cannot %s %s: %s"):format(call.verb, object_of(call), err.message), { cause = false })
+    end
+    if reply.status < 300 or reply.status == 304 then return reply end
+    return nil, failure(call, reply)
+  end))
+end
+
+---The body of a reply as XML.
+---@param reply table
+---@param name string the root element
+---@return table element
+function M.element(reply, name)
+  local root, problem = xml.parse(reply.body or "")
+  local element = root and root[name] and root[name][1]
+  if element then return type(element) == "table" and element or {} end
+  errors.raise("internal", ("the answer of OSS is not <%s>: %s"):format(name, problem or http.excerpt(reply.body)))
+end
+
+---An unsigned decimal, as CRC-64 headers carry it, as a 64-bit integer; nil for nil.
+---@param text string|nil
+---@return integer|nil
+---Example: `service.u64 "14509182247117337356"`.
+function M.u64(text)
+  if not text then return nil end
+  local value = 0
+  for digit in text:gmatch("%d") do value = value * 10 + math.tointeger(tonumber(digit)) end
+  return value
+end
+
+return M
