@@ -56,4 +56,4 @@ local function run(args)
   ctx.scope:join()
 end
 
-return run(assert(json.decode((...))))
+return function(text) return run(assert(json.decode(text))) end

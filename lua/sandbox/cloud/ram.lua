@@ -118,7 +118,7 @@ function ram.start(ctx)
   local product = { name = "RAM", ram = "ram", versions = { ["2015-05-01"] = true }, actions = { GetRole = get_role, ListRoles = list_roles,
     CreateRole = create_role, CreateUser = create_user, CreateAccessKey = create_access_key, CreatePolicy = create_policy,
     AttachPolicyToUser = attach, ListPoliciesForUser = list_for_user } }
-  ctx.service { name = "RAM", env = "RAM", handle = gateway.rpc(ctx, product), 
+  ctx.service { name = "RAM", env = "RAM", handle = gateway.rpc(ctx, product),
     hosts = { "ram.aliyuncs.com", "ram.vpc-proxy.aliyuncs.com" } }
 end
 
