@@ -42,7 +42,7 @@ static int error_tostring(lua_State *L) {
     return 1;
 }
 
-static void push_error_metatable(lua_State *L) {
+void er_push_error_metatable(lua_State *L) {
     if (luaL_newmetatable(L, ERROR)) {
         lua_pushcfunction(L, error_tostring);
         lua_setfield(L, -2, "__tostring");
@@ -55,7 +55,7 @@ void er_push_error(lua_State *L, const struct er_error *err) {
     lua_setfield(L, -2, "kind");
     lua_pushstring(L, err->message);
     lua_setfield(L, -2, "message");
-    push_error_metatable(L);
+    er_push_error_metatable(L);
     lua_setmetatable(L, -2);
 }
 

@@ -19,6 +19,8 @@ void *er_handle_new(lua_State *L, size_t size, const char *name);
 int er_push_fail(lua_State *L, const struct er_error *err);
 // The error table alone; add fields with lua_setfield. [-0, +1, m]
 void er_push_error(lua_State *L, const struct er_error *err);
+// The metatable that all error tables share. [-0, +1, m]
+void er_push_error_metatable(lua_State *L);
 // nil, err for an errno or libuv code (negative): "cannot open 'x': no such file or directory". [-0, +2, m]
 int er_push_errno(lua_State *L, int code, const char *action, const char *object);
 

@@ -402,5 +402,7 @@ void er_task_register(lua_State *L) {
     luaL_setfuncs(L, functions, 0);
     lua_pushlightuserdata(L, (void *)&system_yield);
     lua_setfield(L, -2, "SYSTEM_YIELD");
+    er_push_error_metatable(L); // eirun.errors gives it the text for people
+    lua_setfield(L, -2, "ERROR");
     er_handle_type(L, "eirun.task.box", NULL, l_box_close);
 }

@@ -1,9 +1,45 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The program's entry: core/main.c calls it with the command line.
-return function(verb, ...)
-  if verb == "test" then
-    return require("eirun.test").run(...)
+-- The program's entry: core/main.c calls it with the command line; what it returns is the exit code.
+local term = require "eirun.core.term"
+
+local function complain(text)
+  term.write(2, "eirun: " .. text .. "\n")
+end
+
+local function dispatch(args)
+  local parsed = require("eirun.cli.parse").parse(args)
+  local options, verb = parsed.options, parsed.verb
+  if options.version and not (verb and verb.name == "version") then
+    return require("eirun.cli.version").run(options)
+  elseif options.help and not (verb and verb.name == "run" and parsed.words[1]) then
+    local help = require "eirun.cli.help"
+    term.write(1, verb and help.verb(verb) or help.overview())
+    return 0
+  elseif not verb then
+    term.write(2, require("eirun.cli.help").overview())
+    return 64
   end
-  print "usage: eirun test DIR|FILE [FILTER]"
-  return 64
+  local module = require(verb.module)
+  return (type(module) == "table" and module.run or module)(options, parsed.words)
+end
+
+return function(...)
+  local ok, code = xpcall(dispatch, function(err)
+    if type(err) ~= "table" then
+      return { kind = "internal", message = err, traceback = debug.traceback("", 2), bug = true }
+    end
+    return err
+  end, { ... })
+  if ok then
+    return code
+  end
+  local err = code
+  if err.kind == "cancelled" then
+    return 130
+  end
+  complain(require("eirun.errors").text(err))
+  if err.bug then
+    term.write(2, err.traceback:gsub("^%s+", "") .. "\n")
+  end
+  return err.code == "usage" and 64 or 1
 end

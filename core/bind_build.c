@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// eirun.core.build: what the program is and what it runs with.
+#include "bind.h"
+#include "modules.h"
+
+#include <jansson.h>
+#include <openssl/crypto.h>
+#include <sqlite3.h>
+#include <uv.h>
+#include <yaml.h>
+
+static void add(lua_State *L, const char *name, const char *version) {
+    lua_pushfstring(L, "%s %s", name, version);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+}
+
+int luaopen_eirun_core_build(lua_State *L) {
+    lua_newtable(L);
+    lua_pushliteral(L, EIRUN_VERSION);
+    lua_setfield(L, -2, "version");
+    lua_newtable(L);
+    add(L, "libuv", uv_version_string());
+    add(L, "OpenSSL", OpenSSL_version(OPENSSL_VERSION_STRING));
+    add(L, "SQLite", sqlite3_libversion());
+    add(L, "jansson", JANSSON_VERSION);
+    add(L, "libyaml", yaml_get_version_string());
+    lua_setfield(L, -2, "libraries");
+    return 1;
+}

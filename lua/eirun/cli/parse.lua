@@ -1,0 +1,142 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Reads the command line by the table in eirun.cli.verbs.
+local errors = require "eirun.errors"
+local spec = require "eirun.spec"
+local verbs = require "eirun.cli.verbs"
+
+local M = {}
+
+local function usage(text)
+  errors.raise("invalid", text, { code = "usage" })
+end
+
+local function known_options(verb)
+  local known = {}
+  for _, list in ipairs { verb.options, verbs.global } do
+    for _, option in ipairs(list) do
+      known["--" .. option.name] = option
+      if option.short then
+        known["-" .. option.short] = option
+      end
+    end
+  end
+  return known
+end
+
+local function check_value(option, value)
+  if option.type == "integer" then
+    return math.tointeger(tonumber(value)) or usage(("--%s wants a whole number, not '%s'"):format(option.name, value))
+  end
+  for _, allowed in ipairs(option.values or {}) do
+    if value == allowed then
+      return value
+    end
+  end
+  if option.values then
+    usage(("--%s is %s, not '%s'"):format(option.name, table.concat(option.values, " or "), value))
+  end
+  return value
+end
+
+local function store(into, option, value)
+  local key = option.name:gsub("-", "_")
+  if option.many then
+    into[key] = into[key] or {}
+    table.insert(into[key], value)
+  else
+    into[key] = value
+  end
+end
+
+local function unknown(word, known)
+  local near = spec.nearest(word, known)
+  usage(("unknown option '%s'%s"):format(word, near and (", did you mean '%s'?"):format(near) or ""))
+end
+
+-- One option at args[at]; returns the index of the last word that it took.
+local function take_option(args, at, known, into)
+  local name, value = args[at]:match("^(%-%-[^=]+)=(.*)$")
+  name = name or args[at]
+  local option = known[name] or unknown(name, known)
+  if not option.arg then
+    if value then
+      usage(name .. " takes no value")
+    end
+    store(into, option, true)
+    return at
+  end
+  if not value and not option.optional then
+    at = at + 1
+    value = args[at] or usage(name .. " wants a value: " .. option.arg)
+  end
+  store(into, option, value and check_value(option, value) or true)
+  return at
+end
+
+-- A word that names a playbook rather than a verb.
+local function is_playbook(word)
+  return word:find("/", 1, true) or word:find("%.lua$")
+end
+
+-- The verb is the first word that is no option; options that take a value in a word of their own are stepped over.
+local function find_verb(args)
+  local every = {}
+  for _, verb in ipairs(verbs.verbs) do
+    for name, option in pairs(known_options(verb)) do
+      every[name] = option
+    end
+  end
+  local at = 1
+  while at <= #args do
+    local word = args[at]
+    if word:sub(1, 1) ~= "-" then
+      return word, at
+    end
+    local option = every[word]
+    at = at + (option and option.arg and not option.optional and 2 or 1)
+  end
+end
+
+local function verb_of(args)
+  local word, at = find_verb(args)
+  if not word then
+    return nil
+  elseif is_playbook(word) then
+    return verbs.find("run"), nil
+  end
+  local verb = verbs.find(word)
+  if not verb then
+    local names = {}
+    for _, known in ipairs(verbs.verbs) do
+      names[known.name] = true
+    end
+    local near = spec.nearest(word, names)
+    usage(("'%s' is no verb%s; a playbook's name has a / or ends in .lua"):format(word, near and (", did you mean '%s'?"):format(near) or ""))
+  end
+  return verb, at
+end
+
+---@param args string[]
+---@return {verb: table|nil, options: table, words: string[]}
+--- Raises kind `invalid`, code `usage`.
+function M.parse(args)
+  local verb, verb_at = verb_of(args)
+  local known = known_options(verb or { options = {} })
+  local parsed, at, literal = { verb = verb, options = {}, words = {} }, 1, false
+  while at <= #args do
+    local word = args[at]
+    if at == verb_at then
+      literal = false
+    elseif word == "--" and not literal then
+      literal = true
+    elseif word:sub(1, 1) == "-" and #word > 1 and not literal then
+      at = take_option(args, at, known, parsed.options)
+    else
+      parsed.words[#parsed.words + 1] = word
+    end
+    at = at + 1
+  end
+  return parsed
+end
+
+return M

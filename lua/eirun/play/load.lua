@@ -1,0 +1,95 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Reads a playbook file and the values of its environment.
+local errors = require "eirun.errors"
+local fs = require "eirun.core.fs"
+local args = require "eirun.play.args"
+local play = require "eirun.play"
+local vm = require "eirun.core.vm"
+
+local M = {}
+
+local function directory_of(path)
+  return path:match("^(.*)/[^/]*$") or "."
+end
+
+-- A playbook's globals: what Lua has, read-only, and every misspelt name is an error at its line.
+function M.strict_globals()
+  return setmetatable({}, {
+    __index = function(_, name)
+      local value = _G[name]
+      if value == nil then
+        error(("undefined variable '%s'"):format(tostring(name)), 2)
+      end
+      return value
+    end,
+    __newindex = function(_, name)
+      error(("assignment to the undeclared variable '%s': write `local %s`"):format(tostring(name), tostring(name)), 2)
+    end,
+  })
+end
+
+local function read(path)
+  local text, err = fs.read(path)
+  if not text then
+    err.code = "usage"
+    error(err, 0)
+  end
+  return text
+end
+
+local function compile(path)
+  local chunk, message = load(read(path), "@" .. path, "t", M.strict_globals())
+  if not chunk then
+    errors.raise("invalid", message, { code = "syntax" })
+  end
+  return chunk
+end
+
+--- Loads a playbook.
+---@param path string
+---@return eirun.play.Book
+--- Raises kind `not_found` or `denied` for the file, `invalid` for its contents, with file and line.
+function M.playbook(path)
+  local dir = directory_of(path)
+  vm.set_playbook_dir(dir)
+  local book = compile(path)()
+  if getmetatable(book) ~= play.book_metatable then
+    errors.raise("invalid", path .. ": a playbook returns `play.book { ... }`, this one returned " .. type(book))
+  end
+  book.path, book.dir = path, dir
+  return book
+end
+
+local function env_values(path)
+  local values = compile(path)()
+  if type(values) ~= "table" then
+    errors.raise("invalid", path .. ": an environment returns a table of values, this one returned " .. type(values))
+  end
+  return values
+end
+
+--- The layers of values above the defaults: the environment's file, then the command line.
+---@param book eirun.play.Book
+---@param options {env?: string, sandbox?: any}
+---@param words string[] key=value
+---@return {source: string, values: table}[]
+function M.layers(book, options, words)
+  local layers = {}
+  local name = options.env or (options.sandbox and "sandbox")
+  if name then
+    local path = ("%s/env/%s.lua"):format(book.dir, name)
+    if options.env or fs.stat(path) then
+      layers[1] = { source = path, values = env_values(path) }
+      -- An environment serves several playbooks: what this one does not know is none of its business.
+      for key in pairs(layers[1].values) do
+        if not book.args[key] then
+          layers[1].values[key] = nil
+        end
+      end
+    end
+  end
+  layers[#layers + 1] = { source = "command line", values = args.from_words(words) }
+  return layers
+end
+
+return M
