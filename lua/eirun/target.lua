@@ -1,0 +1,257 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What a run works against: the sandbox or a real account. The only place that decides where requests may go.
+local clock = require "eirun.core.clock"
+local errors = require "eirun.errors"
+local http = require "eirun.core.http"
+local json = require "eirun.core.json"
+local os_core = require "eirun.core.os"
+
+local M = {}
+
+---@class eirun.Target
+---@field sandbox boolean
+---@field region string
+---@field account? string
+---@field cluster? string the cluster to use when a playbook names none
+---@field credentials eirun.Credentials
+---@field endpoints table<string, string> by product, upper case: EIRUN_ENDPOINT_CS and so on
+---@field ca_file? string
+---@field kubeconfig? string
+---@field context? string
+---@field namespace string
+---@field bucket? string the sandbox's own bucket
+
+local current
+
+--- The run's target.
+---@return eirun.Target
+--- Raises kind `invalid` when nothing was opened: a library call outside a run.
+function M.current()
+  return current or errors.raise("invalid", "no target is open: this needs a run, `eirun PLAYBOOK` or `eirun --sandbox PLAYBOOK`")
+end
+
+local clients = {}
+
+--- An HTTP client of this run; clients with the same options are shared.
+---@param opts? table options of eirun.core.http.client
+---@return userdata client
+function M.http(opts)
+  local given = { ca_file = M.current().ca_file, user_agent = "eirun/" .. require("eirun.core.build").version }
+  for key, value in pairs(opts or {}) do
+    given[key] = value
+  end
+  if given.ca_pem then
+    given.ca_file = nil
+  end
+  for _, value in pairs(given) do
+    if type(value) == "userdata" then
+      return http.client(given) -- keys are not compared
+    end
+  end
+  local name = json.encode(given)
+  clients[name] = clients[name] or http.client(given)
+  return clients[name]
+end
+
+-- Where a sandbox keeps its state.
+local function sandbox_dir(option)
+  if type(option) == "string" then
+    return option
+  end
+  local state = os_core.getenv("XDG_STATE_HOME")
+  if not state or state == "" then
+    state = (os_core.getenv("HOME") or ".") .. "/.local/state"
+  end
+  return state .. "/eirun/sandbox"
+end
+M.sandbox_dir = sandbox_dir
+
+local function factor_of(kind)
+  local factor = tonumber(kind:match("^([%d.]+)x$"))
+  if not factor or factor <= 0 then
+    errors.raise("invalid", ("--clock is real, virtual, or a factor such as 10x, not '%s'"):format(kind), { code = "usage" })
+  end
+  return factor
+end
+
+-- The sandbox's own process settles a virtual clock on the time of its last commit; the others are settled here.
+local function choose_clock(kind)
+  if kind == "virtual" then
+    return "virtual"
+  elseif kind ~= "real" then
+    clock.use("scaled", factor_of(kind))
+    return "scaled"
+  end
+  return "real"
+end
+
+-- Serving sandboxes ---------------------------------------------------------------------------------------------------
+
+local function process_lives(pid)
+  return require("eirun.core.fs").stat("/proc/" .. tostring(pid)) ~= nil
+end
+
+local function serving(dir)
+  local text = require("eirun.core.fs").read(dir .. "/serve.json")
+  local record = text and json.decode(text)
+  return record and process_lives(record.pid) and record or nil
+end
+
+local function adopt_clock(record, wanted)
+  if wanted == "virtual" then
+    errors.raise("invalid", "a sandbox that serves others keeps real or scaled time: leave --clock virtual out", { code = "usage" })
+  elseif wanted and wanted ~= "real" then
+    factor_of(wanted)
+  end
+  local client <close> = http.client { ca_file = record.ca_file }
+  local reply = errors.check(client:request { method = "GET", url = ("http://127.0.0.1:%d/clock"):format(record.ports.control.plain),
+    headers = { authorization = "Bearer " .. (record.control_token or "") }, timeout = 5 })
+  local now = json.decode(reply.body) or {}
+  if now.factor and now.now then
+    clock.use("scaled", now.factor, now.now)
+  end
+end
+
+local function facts_of(record)
+  return {
+    sandbox = true,
+    region = record.region,
+    account = record.account,
+    cluster = record.cluster_id,
+    bucket = record.bucket,
+    ca_file = record.ca_file,
+    endpoints = {},
+    credentials = require("eirun.credentials").static {
+      access_key_id = record.access_key_id,
+      access_key_secret = record.access_key_secret,
+      source = "sandbox",
+    },
+  }
+end
+
+local function start_sandbox(dir, options)
+  local vm = require "eirun.core.vm"
+  local args = { dir = dir, mode = "inprocess", clock = choose_clock(options.clock or "virtual"), seed = options.seed or 1,
+    kubeconfig = options.kubeconfig }
+  local state = vm.start { entry = "sandbox.main", args = json.encode(args) }
+  local text, err = state:ready()
+  if not text then
+    error(errors.wrap(err, ("cannot start the sandbox in %s"):format(dir)), 0)
+  end
+  return json.decode(text), state
+end
+
+local function open_sandbox(options)
+  local dir = sandbox_dir(options.sandbox)
+  local record, state = serving(dir), nil
+  if record then
+    adopt_clock(record, options.clock)
+  else
+    record, state = start_sandbox(dir, options)
+  end
+  local routes = record.routes
+  routes.closed = true -- nothing but the sandbox can be reached from here on
+  http.routes(routes)
+  local target = facts_of(record)
+  target.dir, target.state = dir, state
+  return target
+end
+
+-- Real accounts -------------------------------------------------------------------------------------------------------
+
+local products = { "CS", "ECS", "ESS", "STS", "VPC", "OSS", "SLS", "RAM", "METADATA", "INGRESS" }
+
+local function endpoints_from_environment()
+  local endpoints = {}
+  for _, product in ipairs(products) do
+    local value = os_core.getenv("EIRUN_ENDPOINT_" .. product)
+    if value and value ~= "" then
+      endpoints[product] = value
+    end
+  end
+  return endpoints
+end
+
+local function region_of(options)
+  return options.region or os_core.getenv("ALIBABA_CLOUD_REGION_ID") or os_core.getenv("ALICLOUD_REGION_ID")
+    or errors.raise("invalid", "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
+end
+
+local function open_real(options)
+  if options.clock and options.clock ~= "real" then
+    errors.raise("invalid", "against a real account time is real: --clock is for --sandbox", { code = "usage" })
+  end
+  return {
+    sandbox = false,
+    region = region_of(options),
+    endpoints = endpoints_from_environment(),
+    ca_file = os_core.getenv("EIRUN_CA_FILE"),
+    credentials = require("eirun.credentials").chain(),
+  }
+end
+
+-- Opening and closing -------------------------------------------------------------------------------------------------
+
+local function describe(target)
+  if target.sandbox then
+    return ("target: sandbox in %s (region %s, account %s, cluster %s), %s clock at %s"):format(target.dir, target.region, target.account,
+      target.cluster, clock.kind(), os.date("!%Y-%m-%dT%H:%M:%SZ"))
+  end
+  return ("target: REAL account %s, region %s, cluster %s"):format(target.account, target.region, target.cluster or "as the playbook says")
+end
+
+local function check_kubeconfig(target)
+  if target.sandbox and target.kubeconfig then
+    require("eirun.kube.marked").check(target.kubeconfig, target.context)
+  end
+end
+
+local Session = {}
+Session.__index = Session
+
+-- Clients first, then the sandbox's own state, which commits what it has.
+local function close(session)
+  for name, client in pairs(clients) do
+    client:close()
+    clients[name] = nil
+  end
+  current = nil
+  if session.state then
+    local state = session.state
+    session.state = nil
+    local ok, err = state:stop()
+    if not ok then
+      require("eirun.core.term").write(2, "eirun: the sandbox ended with an error: " .. errors.text(err) .. "\n")
+    end
+  end
+end
+Session.__close = close
+Session.__gc = nil
+
+--- Opens what the options name and says so on the output: the first line of every run.
+---@param options table of the command line
+---@param out table an output
+---@param cluster? string the cluster that the playbook was given
+---@return table session close it (`local session <close> = target.open(...)`)
+--- Raises kind `denied` without credentials, `invalid` for options that contradict each other.
+function M.open(options, out, cluster)
+  local target = options.sandbox and open_sandbox(options) or open_real(options)
+  local session = setmetatable({ state = target.state }, Session)
+  target.kubeconfig, target.context, target.namespace = options.kubeconfig, options.context, options.namespace or "default"
+  target.cluster = cluster or target.cluster
+  current = target
+  local ok, err = pcall(function()
+    check_kubeconfig(target)
+    if not target.account then
+      target.account = require("eirun.cloud").caller_identity().AccountId
+    end
+  end)
+  if not ok then
+    close(session)
+    error(err, 0)
+  end
+  out:target(describe(target), { sandbox = target.sandbox, region = target.region, account = target.account, cluster = target.cluster })
+  return session
+end
+
+return M
