@@ -33,6 +33,17 @@ static int l_use(lua_State *L) {
     return 0;
 }
 
+// How fast it runs: clock seconds in a real one; nil for the virtual clock.
+static int l_factor(lua_State *L) {
+    struct er_runtime *rt = er_runtime_of(L);
+    if (rt->kind == ER_CLOCK_VIRTUAL) {
+        lua_pushnil(L);
+    } else {
+        lua_pushnumber(L, rt->kind == ER_CLOCK_SCALED ? rt->factor : 1);
+    }
+    return 1;
+}
+
 // Seconds of the machine's monotonic clock: for measuring the program itself, never for a decision.
 static int l_monotonic(lua_State *L) {
     lua_pushnumber(L, (lua_Number)er_monotonic() / 1e9);
@@ -40,7 +51,7 @@ static int l_monotonic(lua_State *L) {
 }
 
 int luaopen_eirun_core_clock(lua_State *L) {
-    static const luaL_Reg functions[] = {{"kind", l_kind}, {"use", l_use}, {"monotonic", l_monotonic}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"kind", l_kind}, {"use", l_use}, {"factor", l_factor}, {"monotonic", l_monotonic}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

@@ -105,7 +105,7 @@ local function adopt_clock(record, wanted)
   end
   local client <close> = http.client { ca_file = record.ca_file }
   local reply = errors.check(client:request { method = "GET", url = ("http://127.0.0.1:%d/clock"):format(record.ports.control.plain),
-    headers = { authorization = "Bearer " .. (record.control_token or "") }, timeout = 5 })
+    headers = { ["x-sandbox-token"] = record.control_token }, timeout = 5 })
   local now = json.decode(reply.body) or {}
   if now.factor and now.now then
     clock.use("scaled", now.factor, now.now)
