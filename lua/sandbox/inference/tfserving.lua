@@ -164,7 +164,7 @@ local function load_version(self, model, number, folder_name)
   announce_load(self, name, folder)
   for attempt = 0, load_retries do
     if attempt > 0 then
-      pause(self, retry_seconds)
+      pause(self, self.retry_seconds or retry_seconds)
       self:say("I", "again", "Retrying of Loading servable: %s retry: %d", name, attempt)
     end
     local bundle, why = load_once(self, folder)
@@ -338,6 +338,7 @@ end
 ---@field draw function random numbers of this replica
 ---@field load_seconds number
 ---@field accelerator? string
+---@field retry_seconds? number between attempts to load a version
 
 ---@param options sandbox.inference.process
 function M.new(options)
