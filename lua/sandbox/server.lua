@@ -69,6 +69,8 @@ local function dispatch_by_host(self)
     local name = hosts.bare(req.headers:get "host")
     local entry = name and hosts.find(self.hosts, name)
     if entry then return guard(self.ctx, entry.service, req) end
+    local front = by_name(self.ctx, "ingress") -- whoever connects to its address may say any Host
+    if front then return guard(self.ctx, front, req) end
     self.ctx.log("warn", "no service for host %s", tostring(name))
     req:respond(421, { ["Content-Type"] = "text/plain" }, "no emulated service has this host\n")
   end
