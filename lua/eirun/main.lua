@@ -37,7 +37,7 @@ return function(...)
   if err.kind == "cancelled" then
     return 130
   end
-  complain(require("eirun.errors").text(err))
+  complain(err.code == "usage" and err.message or require("eirun.errors").text(err))
   if err.bug then
     term.write(2, err.traceback:gsub("^%s+", "") .. "\n")
   end

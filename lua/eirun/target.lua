@@ -250,7 +250,8 @@ function M.open(options, out, cluster)
     close(session)
     error(err, 0)
   end
-  out:target(describe(target), { sandbox = target.sandbox, region = target.region, account = target.account, cluster = target.cluster })
+  session.description = describe(target)
+  out:target(session.description, { sandbox = target.sandbox, region = target.region, account = target.account, cluster = target.cluster })
   return session
 end
 

@@ -150,7 +150,7 @@ function M.bash()
   for _, verb in ipairs(verbs.verbs) do
     cases[#cases + 1] = ("    %s) options='%s --help' ;;"):format(verb.name, names(verb.options, "--%s"))
   end
-  return ([[
+  return ([=[
 # bash completion for eirun
 _eirun() {
   local word=${COMP_WORDS[COMP_CWORD]} verb=run options i
@@ -173,7 +173,7 @@ _eirun() {
   fi
 }
 complete -o filenames -F _eirun eirun
-]]):format(table.concat(cases, "\n"), names(verbs.find("run").options, "--%s"), names(verbs.verbs, "%s"))
+]=]):format(table.concat(cases, "\n"), names(verbs.find("run").options, "--%s"), names(verbs.verbs, "%s"))
 end
 
 local function zsh_options(options)

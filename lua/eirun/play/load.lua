@@ -13,8 +13,8 @@ local function directory_of(path)
 end
 
 -- A playbook's globals: what Lua has, read-only, and every misspelt name is an error at its line.
-function M.strict_globals()
-  return setmetatable({}, {
+function M.strict_globals(require_as)
+  return setmetatable({ require = require_as }, {
     __index = function(_, name)
       local value = _G[name]
       if value == nil then
@@ -37,8 +37,9 @@ local function read(path)
   return text
 end
 
-local function compile(path)
-  local chunk, message = load(read(path), "@" .. path, "t", M.strict_globals())
+--- The file as a function. `require_as` takes the place of `require` in it.
+function M.compile(path, require_as)
+  local chunk, message = load(read(path), "@" .. path, "t", M.strict_globals(require_as))
   if not chunk then
     errors.raise("invalid", message, { code = "syntax" })
   end
@@ -47,12 +48,13 @@ end
 
 --- Loads a playbook.
 ---@param path string
+---@param require_as? fun(name: string): any
 ---@return eirun.play.Book
 --- Raises kind `not_found` or `denied` for the file, `invalid` for its contents, with file and line.
-function M.playbook(path)
+function M.playbook(path, require_as)
   local dir = directory_of(path)
   vm.set_playbook_dir(dir)
-  local book = compile(path)()
+  local book = M.compile(path, require_as)()
   if getmetatable(book) ~= play.book_metatable then
     errors.raise("invalid", path .. ": a playbook returns `play.book { ... }`, this one returned " .. type(book))
   end
@@ -61,7 +63,7 @@ function M.playbook(path)
 end
 
 local function env_values(path)
-  local values = compile(path)()
+  local values = M.compile(path)()
   if type(values) ~= "table" then
     errors.raise("invalid", path .. ": an environment returns a table of values, this one returned " .. type(values))
   end
