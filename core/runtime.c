@@ -381,6 +381,7 @@ static uint64_t milliseconds_until(struct er_runtime *rt, int64_t at) {
 static bool idle_real(struct er_runtime *rt) {
     fire_due(rt);
     if (rt->ready_head) {
+        uv_run(&rt->loop, UV_RUN_NOWAIT); // timers that are always due must not keep the sockets waiting
         return true;
     }
     if (!rt->heap_length && !uv_loop_alive(&rt->loop)) {
