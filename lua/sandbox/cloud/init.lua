@@ -2,7 +2,9 @@
 -- The cloud's control plane: what it sells, the cluster it runs, and what a fresh one contains.
 local json = require "eirun.core.json"
 local addons = require "sandbox.cloud.cs.addons"
+local autoscaler = require "sandbox.cloud.autoscaler"
 local catalog = require "sandbox.cloud.catalog"
+local clusterops = require "sandbox.cloud.clusterops"
 local groups = require "sandbox.cloud.groups"
 local instances = require "sandbox.cloud.instances"
 local pools = require "sandbox.cloud.pools"
@@ -56,6 +58,8 @@ function cloud.start(ctx)
   pools.start()
   for _, name in ipairs(services) do require(name).start(ctx) end
   fill(ctx)
+  clusterops.start(ctx)
+  autoscaler.start(ctx)
   function ctx.addon_active(name) return addons.active(ctx, name) end
 end
 

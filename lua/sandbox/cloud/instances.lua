@@ -2,6 +2,7 @@
 -- The life of one ECS instance: bought, booting, running, joined, perhaps noticed for reclaim, gone. Times come from the
 -- table of delays; every step is a job, so it survives a kill.
 local catalog = require "sandbox.cloud.catalog"
+local nodeshape = require "sandbox.cloud.nodeshape"
 
 local instances = {}
 
@@ -58,9 +59,9 @@ function instances.description(ctx, instance)
   return { id = instance.id, ip = instance.ip, type = instance.type, zone = instance.zone, region = ctx.region,
     spot = instance.spot, pool = instance.pool_id, node_name = instance.node_name,
     labels = instances.labels(ctx, pool, instance), taints = pool.spec.kubernetes_config.taints,
-    provider_id = ctx.region .. "." .. instance.id, cpu = catalog.type(instance.type).cpu,
-    memory_gib = catalog.type(instance.type).memory, gpus = catalog.type(instance.type).gpus or 0,
-    gpu = catalog.type(instance.type).gpu, created = instance.created }
+    provider_id = ctx.region .. "." .. instance.id, gpus = catalog.type(instance.type).gpus or 0,
+    gpu = catalog.type(instance.type).gpu, created = instance.created, capacity = nodeshape.capacity(instance.type),
+    allocatable = nodeshape.allocatable(instance.type) }
 end
 
 -- Makes the record of one purchase ({type, zone, spot, price}); it is Pending until its jobs have run.
