@@ -55,6 +55,9 @@ local function invalid(what, text)
   errors.raise("invalid", M.place() .. what .. ": " .. text)
 end
 
+-- Set by `eirun check`: the value that nobody knows yet; it fits everywhere.
+M.unknown = nil
+
 local function check_type(what, key, value, rule)
   local want = rule.type
   local ok = want == "any" or type(value) == want or math.type(value) == want
@@ -63,6 +66,7 @@ local function check_type(what, key, value, rule)
 end
 
 local function check_value(what, key, value, rule)
+  if value == M.unknown then return end
   check_type(what, key, value, rule)
   if rule.min and value < rule.min then invalid(what, ("%s must be at least %s, got %s"):format(key, rule.min, value)) end
   if rule.max and value > rule.max then invalid(what, ("%s must be at most %s, got %s"):format(key, rule.max, value)) end
@@ -87,6 +91,7 @@ end
 ---@return table spec the same table
 ---Example: `spec.check("ensure_hpa", given, { name = { type = "string", required = true } })`. Raises kind "invalid".
 function M.check(what, spec, rules)
+  if spec == M.unknown and spec ~= nil then return spec end
   if type(spec) ~= "table" then invalid(what, "wants a table of options, got " .. type(spec)) end
   local given = {}
   for key in pairs(spec) do given[#given + 1] = key end

@@ -17,9 +17,14 @@ local plain_modules = {
 
 local wrap_value
 
+local recording = false -- inside a recorded call
+
 local function wrap_function(fn)
   return function(...)
+    local before = recording
+    recording = true
     local results = table.pack(pcall(fn, ...))
+    recording = before
     if results[1] then
       for i = 2, results.n do
         results[i] = wrap_value(results[i])
@@ -106,8 +111,11 @@ function M.install()
   blind_target()
   local check = spec.check
   spec.check = function(...)
-    check(...)
-    error(ENDED, 0)
+    local checked = check(...)
+    if recording then
+      error(ENDED, 0)
+    end
+    return checked
   end
   spec.unknown = unknown
   local wrapped = {}
