@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // eirun.core.http: client(opts) -> c; c:request{...}, c:open{...}, c:close(); routes{...}.
-#include "bind_digests.h"
 #include "bind_http.h"
+#include "bind_digests.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define CLIENT "eirun.http.client"
 #define REPLY "eirun.http.reply"
@@ -11,12 +12,15 @@
 #define ROUTES "eirun.http.routes"
 
 static const int64_t SECOND = 1000000000;
+enum { MAX_REDIRECTS = 10 };
 
 struct client_box {
     struct er_http_client *client; // NULL: closed
 };
 struct reply_box {
     struct er_http_reply *reply; // NULL: closed
+    bool sink;                   // a good answer went to a file
+    int redirects;               // that may still be followed
     struct er_timer timer;       // a stream's read that has a time-out
     bool timed_out;
 };
@@ -161,7 +165,8 @@ static struct er_http_client *check_client(lua_State *L) {
 // ---- replies
 
 static int l_reply_close(lua_State *L) {
-    struct reply_box *box = lua_touserdata(L, 1);
+    struct reply_box *box = luaL_testudata(L, 1, REPLY);
+    box = box ? box : luaL_checkudata(L, 1, STREAM);
     struct er_http_reply *reply = box->reply;
     er_timer_stop(er_runtime_of(L), &box->timer);
     box->reply = NULL;
@@ -196,12 +201,13 @@ static void set_head(lua_State *L, const struct er_http_reply *reply) {
     lua_setfield(L, -2, "reused");
 }
 
-static int push_answer(lua_State *L, const struct er_http_reply *reply, bool sink) {
+static int push_answer(lua_State *L, const struct reply_box *box) {
+    const struct er_http_reply *reply = box->reply;
     lua_createtable(L, 0, 8);
     set_head(L, reply);
     lua_pushnumber(L, (double)reply->elapsed / 1e9);
     lua_setfield(L, -2, "seconds");
-    if (sink && reply->status >= 200 && reply->status < 300) {
+    if (box->sink && reply->status >= 200 && reply->status < 300) {
         lua_createtable(L, 0, 3);
         er_set_digests(L, reply->digests);
         lua_setfield(L, -2, "digests");
@@ -214,53 +220,112 @@ static int push_answer(lua_State *L, const struct er_http_reply *reply, bool sin
 
 static void cancel_reply(struct er_op *op) { er_http_cancel((struct er_http_reply *)op); } // op is its first member
 
-// Starts the call whose options are at 2 and leaves its box on top. False: nil, err are on top. [-0, +n, v]
-static bool start(lua_State *L, struct er_http_call *call, const char *type, struct reply_box **box) {
+// False: nil, err are on top. [-0, +(0|2), m]
+static bool launch(lua_State *L, struct er_http_client *client, const struct er_http_call *call,
+                   struct reply_box *box) {
+    struct er_error err;
+    if (er_http_start(client, routes_of(L), call, &box->reply, &err) == ER_OK) {
+        return true;
+    }
+    er_push_fail(L, &err);
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "sent");
+    return false;
+}
+
+// Starts the call whose options are at 2 and leaves its box on top. NULL: nil, err are on top. [-0, +n, v]
+static struct reply_box *start(lua_State *L, struct er_http_call *call, const char *type) {
     struct er_http_client *client = check_client(L);
     er_task_check_yieldable(L, "a request");
     er_task_check(L);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
     er_read_call(L, 2, call);
-    *box = er_handle_new(L, sizeof **box, type);
-    struct er_error err;
-    if (er_http_start(client, routes_of(L), call, &(*box)->reply, &err) != ER_OK) {
-        er_push_fail(L, &err);
-        lua_pushboolean(L, false);
-        lua_setfield(L, -2, "sent");
-        return false;
-    }
-    return true;
+    struct reply_box *box = er_handle_new(L, sizeof *box, type);
+    return launch(L, client, call, box) ? box : NULL;
 }
 
-// The context is the box's place on the stack, below zero when the answer went to a sink.
-static int finish_request(lua_State *L, int place, bool sink) {
+// ---- request
+
+static const struct er_http_call request_defaults = {
+    .connect_timeout = 15 * SECOND, .stall_timeout = 60 * SECOND, .max_body = 64 << 20, .sink_offset = -1};
+
+static int k_request(lua_State *L, int status, lua_KContext place);
+static int finish_request(lua_State *L, int place);
+
+static int wait_for_answer(lua_State *L, int place, struct reply_box *box) {
+    return box->reply->finished ? finish_request(L, place)
+                                : er_op_wait(L, &box->reply->op, cancel_reply, k_request, place);
+}
+
+static bool same_origin(const char *a, const char *b) {
+    struct er_url from, to;
+    return er_url_parse(a, &from, NULL) == ER_OK && er_url_parse(b, &to, NULL) == ER_OK && from.tls == to.tls &&
+           from.port == to.port && strcmp(from.host, to.host) == 0;
+}
+
+// What opens one house is not shown at another's door. The pairs are the call's own copy.
+static void drop_credentials(struct er_http_call *call) {
+    static const char *const names[] = {"authorization", "cookie"};
+    struct er_http_pair *pairs = (struct er_http_pair *)call->headers;
+    size_t kept = 0;
+    for (size_t i = 0; i < call->header_count; i++) {
+        bool credential = false;
+        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+            credential = credential || (pairs[i].name.length == strlen(names[k]) &&
+                                        strncasecmp(pairs[i].name.data, names[k], pairs[i].name.length) == 0);
+        }
+        if (!credential) {
+            pairs[kept++] = pairs[i];
+        }
+    }
+    call->header_count = kept;
+}
+
+// The same call again at the place that the answer names; its options are still at 2.
+static int follow(lua_State *L, int place, struct reply_box *box) {
+    struct er_http_client *client = check_client(L);
+    struct er_http_call call = request_defaults;
+    lua_settop(L, place);
+    er_read_call(L, 2, &call);
+    const char *to = lua_pushstring(L, box->reply->redirect);
+    if (!same_origin(call.url, to)) {
+        drop_credentials(&call);
+    }
+    call.url = to;
+    box->redirects--;
+    er_http_free(box->reply);
+    box->reply = NULL;
+    return launch(L, client, &call, box) ? wait_for_answer(L, place, box) : 2;
+}
+
+static int finish_request(lua_State *L, int place) {
     struct reply_box *box = lua_touserdata(L, place);
-    int results = box->reply->error.status == ER_OK ? push_answer(L, box->reply, sink) : push_failure(L, box->reply);
+    if (box->reply->redirect && box->reply->reads && box->redirects > 0) {
+        return follow(L, place, box);
+    }
+    int results = box->reply->error.status == ER_OK ? push_answer(L, box) : push_failure(L, box->reply);
     er_http_free(box->reply);
     box->reply = NULL;
     return results;
 }
 
-static int k_request(lua_State *L, int status, lua_KContext context) {
+static int k_request(lua_State *L, int status, lua_KContext place) {
     (void)status;
     er_task_check(L);
-    return finish_request(L, (int)(context < 0 ? -context : context), context < 0);
+    return finish_request(L, (int)place);
 }
 
 // client:request{...} -> answer | nil, err
 static int l_request(lua_State *L) {
-    struct er_http_call call = {
-        .connect_timeout = 15 * SECOND, .stall_timeout = 60 * SECOND, .max_body = 64 << 20, .sink_offset = -1};
-    struct reply_box *box = NULL;
-    if (!start(L, &call, REPLY, &box)) {
+    struct er_http_call call = request_defaults;
+    struct reply_box *box = start(L, &call, REPLY);
+    if (!box) {
         return 2;
     }
-    int place = lua_gettop(L);
-    if (box->reply->finished) {
-        return finish_request(L, place, call.sink_file);
-    }
-    return er_op_wait(L, &box->reply->op, cancel_reply, k_request, call.sink_file ? -place : place);
+    box->sink = call.sink_file != NULL;
+    box->redirects = MAX_REDIRECTS;
+    return wait_for_answer(L, lua_gettop(L), box);
 }
 
 // ---- streams
@@ -293,8 +358,8 @@ static int k_open(lua_State *L, int status, lua_KContext context) {
 // client:open{...} -> stream | nil, err
 static int l_open(lua_State *L) {
     struct er_http_call call = {.connect_timeout = 15 * SECOND, .stream = true};
-    struct reply_box *box = NULL;
-    if (!start(L, &call, STREAM, &box)) {
+    struct reply_box *box = start(L, &call, STREAM);
+    if (!box) {
         return 2;
     }
     if (box->reply->finished) {

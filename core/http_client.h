@@ -52,7 +52,7 @@ struct er_http_call {
     bool stream;       // er_http_read instead of a body
     bool expect_close; // the connection is not used again
     bool decompress;   // ask for gzip and undo it
-    bool follow;       // redirects of GET and HEAD, 10 at most
+    bool follow;       // tell where a redirect leads
 };
 
 // The answer as it comes in. `op` is woken when `finished` turns true; for a stream also when `has_headers` does and
@@ -64,6 +64,7 @@ struct er_http_reply {
     const char *version; // "1.1"
     struct er_headers headers;
     struct er_buf body;
+    char *redirect;             // where a 3xx leads, NULL: nowhere, or nobody asked
     struct er_digests *digests; // of what the sink got; NULL without one
     int64_t elapsed;
     char remote[128]; // "127.0.0.1:443" or the socket's path

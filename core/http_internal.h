@@ -7,7 +7,7 @@
 #include "deadline.h"
 #include "http_client.h"
 
-enum { ER_HTTP_IDLE_EASY = 16, ER_HTTP_REDIRECTS = 10 };
+enum { ER_HTTP_IDLE_EASY = 16 };
 
 enum er_transfer_state { ER_TRANSFER_WAITS, ER_TRANSFER_RUNS, ER_TRANSFER_DONE };
 
@@ -35,7 +35,6 @@ struct er_transfer {
     // progress; times are the deadline's
     int64_t started, began, active;
     bool connected, paused;
-    int redirects;
     int body_fd, sink_fd; // -1
     int64_t body_file_length, body_sent;
     char curl_error[CURL_ERROR_SIZE];

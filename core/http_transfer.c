@@ -137,10 +137,21 @@ void er_http_fail(struct er_transfer *t, enum er_status status, const char *form
     finish(t);
 }
 
+// curl makes the Location absolute; a fragment is for the reader, not for the server.
+static enum er_status note_redirect(struct er_transfer *t) {
+    char *to = NULL;
+    if (!t->follow || t->tls_url || t->client->curl->easy_getinfo(t->easy, CURLINFO_REDIRECT_URL, &to) != CURLE_OK ||
+        !to) {
+        return ER_OK;
+    }
+    t->reply.redirect = er_strndup(to, strcspn(to, "#"));
+    return t->reply.redirect ? ER_OK : ER_NO_MEMORY;
+}
+
 void er_http_finish(struct er_transfer *t, CURLcode code) {
     if (code != CURLE_OK) {
         er_http_explain(t, code);
-    } else if (er_http_end_body(t) == ER_OK) {
+    } else if (er_http_end_body(t) == ER_OK && note_redirect(t) == ER_OK) {
         er_event("reply");
     } else {
         er_http_explain(t, CURLE_WRITE_ERROR);
@@ -322,6 +333,7 @@ static void release(struct er_transfer *t) {
     er_headers_release(&t->reply.headers);
     er_buf_release(&t->reply.body);
     er_digests_free(t->reply.digests);
+    er_free(t->reply.redirect);
     er_free(t->method);
     er_free(t->url);
     er_free(t->sink_file);
