@@ -29,7 +29,8 @@ static int l_get(lua_State *L) {
             return 1;
         }
     }
-    return 0;
+    lua_pushnil(L);
+    return 1;
 }
 
 // headers:list(name) -> array of values in order

@@ -184,6 +184,9 @@ void er_read_call(lua_State *L, int index, struct er_http_call *call) {
     }
     options.call.http2 = version && version[0] == '2';
     check_range(L, "max_body", options.call.max_body, 0);
+    if (options.call.stream && options.call.follow) {
+        luaL_error(L, "option 'follow' is for request, not for open");
+    }
     *call = options.call;
     read_headers(L, index, call);
     read_body(L, index, call);

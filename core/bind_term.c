@@ -47,7 +47,7 @@ static int l_write(lua_State *L) {
     const char *bytes = luaL_checklstring(L, 2, &length);
     int code = write_all(fd, bytes, length);
     if (code) {
-        return er_push_errno(L, code, "write to", fd == STDOUT_FILENO ? "standard output" : "standard error");
+        return er_push_errno(L, code, "write to", lua_pushfstring(L, "/dev/fd/%d", fd));
     }
     lua_pushboolean(L, true);
     return 1;
