@@ -44,6 +44,7 @@ local rules = {
   progress_every = { type = "number", check = above_zero },
   on_cancel = { type = "function" },
   allow = { type = "any" },
+  connect_to = { type = "string" },
 }
 
 ---@class eirun.LoadOptions
@@ -71,6 +72,7 @@ local rules = {
 ---@field progress_every? number seconds, default 1
 ---@field on_cancel? fun(result: eirun.LoadResult) gets what was seen when the task is cancelled
 ---@field allow? true|string[] hosts outside this machine and its private networks that may be loaded
+---@field connect_to? string "unix:/path" or "address:port" takes the place of the URL's host and port; Host stays
 
 local defaults = {
   arrivals = "even", seed = 1, timeout = 30, max_connections = 4096, max_requests = 50000000, max_seconds = 7 * 86400,

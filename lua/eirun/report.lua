@@ -99,7 +99,9 @@ local function curves(panel, x_of, y_of, to, out)
     local series = panel.series[i]
     local path = path_of(series, x_of, y_of)
     if series.kind == "step" and #series.points > 0 then path = path .. "H" .. number(x_of(to)) end
-    out[#out + 1] = ('<path class="curve c%d" d="%s"/>'):format((i - 1) % 6 + 1, path)
+    -- Where steps coincide the wider one below stays visible at both sides of the one on top.
+    local under = series.kind == "step" and i > 1 and " under" or ""
+    out[#out + 1] = ('<path class="curve c%d%s" d="%s"/>'):format((i - 1) % 6 + 1, under, path)
   end
 end
 
@@ -125,7 +127,8 @@ local function panel_html(report, panel, from, to, index)
   local title = panel.name ~= panel.unit and panel.name or panel.series[1].name
   local scale = panel.scale.log and ' <small class="note">logarithmic</small>' or ""
   local caption = ('<figcaption><b>%s</b>%s<span class="keys">%s</span></figcaption>'):format(escape(title), scale, legend(panel))
-  local open = ('<svg viewBox="0 0 %d %d" data-panel="%d" role="img" aria-label="%s over time">'):format(width, height, index, escape(title))
+  local open = ('<svg viewBox="0 0 %d %d" data-panel="%d" role="img" aria-label="%s over time">'):format(
+    width, height, index, escape(title))
   local hair = ('<line class="hair" y1="%d" y2="%d"/>'):format(top, height - bottom)
   return ("<figure>%s\n%s%s%s</svg></figure>"):format(caption, open, table.concat(out, "\n"), hair)
 end
@@ -165,6 +168,9 @@ local function pictures(report)
     note[#note + 1] = ('<p class="legend"><i class="swatch"></i>%s (%s to %s)</p>'):format(
       escape(band.label), axis.time(band.from), axis.time(math.min(to, band.to)))
   end
+  for _, mark in ipairs(report.marks or {}) do
+    note[#note + 1] = ('<p class="legend"><i class="dotted"></i>%s %s</p>'):format(axis.time(mark.t), escape(mark.label))
+  end
   return ('<section class="charts">%s%s<script type="application/json" id="data">%s</script></section>'):format(
     table.concat(out, "\n"), table.concat(note), data_of(panels, from, to))
 end
@@ -177,13 +183,13 @@ local function facts(report)
   return #out > 0 and '<dl class="facts">' .. table.concat(out) .. "</dl>" or ""
 end
 
-local words = { [true] = { "kept", "good" }, [false] = { "missed", "bad" } }
+local good, bad = { "kept", "good" }, { "missed", "bad" }
 
 local function thresholds(report)
   local threshold = require "eirun.threshold"
   local out = {}
   for _, verdict in ipairs(report.thresholds or {}) do
-    local word = words[verdict.ok == true]
+    local word = verdict.ok and good or bad
     local value = verdict.metric and threshold.show(verdict.metric, verdict.value) or verdict.value
     out[#out + 1] = ('<li class="%s"><code>%s</code><span>%s</span><b>%s</b></li>'):format(
       word[2], escape(verdict.text), escape(value == nil and "no figure" or value), word[1])

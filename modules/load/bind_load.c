@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // eirun.core.load: start(opts) -> run | nil, err; run:wait([seconds]) -> finished; run:stop(); run:state();
 // run:series(from); run:histogram(slice); run:close(). Seconds everywhere.
+#include "bind_load.h"
+
 #include "bind.h"
 #include "engine.h"
 #include "task.h"
@@ -170,15 +172,18 @@ static enum er_status read_slices(lua_State *L, struct er_load *load, struct er_
     return ER_OK;
 }
 
+// "@name" is an abstract socket: a NUL in front, and its length says where it ends.
 static enum er_status set_unix(struct er_load_config *config, const char *path, struct er_error *err) {
     struct sockaddr_un *address = (struct sockaddr_un *)&config->address;
     size_t length = strlen(path);
-    if (length >= sizeof address->sun_path) {
-        return er_fail(err, ER_INVALID, "the path of the socket is too long: '%s'", path);
+    if (length == 0 || length >= sizeof address->sun_path) {
+        return er_fail(err, ER_INVALID, "the path of the socket is empty or too long: '%s'", path);
     }
+    bool abstract = path[0] == '@';
     address->sun_family = AF_UNIX;
     memcpy(address->sun_path, path, length + 1);
-    config->address_length = (socklen_t)sizeof *address;
+    address->sun_path[0] = abstract ? '\0' : path[0];
+    config->address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
     return ER_OK;
 }
 
@@ -463,7 +468,7 @@ static const luaL_Reg run_methods[] = {
     {"histogram", l_histogram}, {"close", l_close}, {NULL, NULL},
 };
 
-static const luaL_Reg functions[] = {{"start", l_start}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"start", l_start}, {"resolve", er_load_l_resolve}, {NULL, NULL}};
 
 int luaopen_eirun_core_load(lua_State *L) {
     er_handle_type(L, run_type, run_methods, l_close);

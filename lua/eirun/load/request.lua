@@ -51,15 +51,33 @@ local function allowed(allow, host)
   return false
 end
 
----Where the requests go. Routed hosts are ours; others must be private or allowed.
+local function literal(host)
+  return (host:find("^%d+%.%d+%.%d+%.%d+$") or host:find(":", 1, true)) and host or nil
+end
+
+-- Where somebody said they go, or where the name leads.
+local function place_of(opts, target)
+  if not opts.connect_to then
+    return { address = literal(target.host) or errors.check(core_load.resolve(target.host)), port = target.port }
+  end
+  local path = opts.connect_to:match("^unix:(.+)$")
+  if path then return { unix = path, ours = true } end
+  local host, port = opts.connect_to:match("^%[?([%w.:]-)%]?:(%d+)$")
+  if not host or not literal(host) then
+    spec.fail("load.run", ("connect_to '%s' is neither unix:/path nor address:port"):format(opts.connect_to))
+  end
+  return { address = host, port = math.tointeger(tonumber(port)) }
+end
+
+---Where the requests go. Sockets of this machine are ours; other addresses must be private or allowed.
 ---@param opts table
 ---@return table target url's parts with unix, or address and port
----Raises kind "invalid", "denied" or "network" (the name cannot be resolved).
+---Raises kind "invalid", "denied", "not_found" or "network" (the name cannot be resolved).
 function M.target(opts)
   local target = M.parse_url(opts.url)
-  local place = errors.check(core_load.resolve(target.host, target.port))
-  target.unix, target.address, target.port = place.unix, place.address, place.port or target.port
-  if not place.routed and not is_private(place.address) and not allowed(opts.allow, target.host) then
+  local place = place_of(opts, target)
+  target.unix, target.address, target.port = place.unix, place.address, place.port
+  if not place.ours and not is_private(place.address) and not allowed(opts.allow, target.host) then
     errors.raise("denied", ("%s is a public address: a load test needs an allowance for it"):format(target.host),
       { hint = ("say allow = { \"%s\" } where it is yours to load"):format(target.host) })
   end

@@ -32,12 +32,12 @@ h2 { font-size: 16px; margin: 30px 0 10px; }
 .verdict { font-weight: 600; font-size: 14px; padding: 2px 12px; border-radius: 999px; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .verdict.good { background: var(--good-bg); } .verdict.bad { background: var(--bad-bg); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 1px; margin: 22px 0; background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
-.facts div { background: var(--card); padding: 10px 14px; }
+.facts { display: flex; flex-wrap: wrap; gap: 1px; margin: 22px 0; background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
+.facts div { flex: 1 1 150px; background: var(--card); padding: 10px 14px; }
 dt { color: var(--soft); font-size: 12.5px; }
 dd { margin: 0; font-size: 17px; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .verdicts { list-style: none; margin: 0; padding: 0; border: 1px solid var(--line); border-radius: 10px; background: var(--card); overflow: hidden; }
-.verdicts li { display: grid; grid-template-columns: minmax(140px, 1fr) 1fr auto; gap: 12px; padding: 8px 14px; color: var(--ink); }
+.verdicts li { display: grid; grid-template-columns: 1fr 1fr 6em; gap: 12px; padding: 8px 14px; color: var(--ink); }
 .verdicts li + li { border-top: 1px solid var(--line); }
 .verdicts span { font-variant-numeric: tabular-nums; }
 .verdicts .good b { color: var(--good); } .verdicts .bad b { color: var(--bad); }
@@ -58,8 +58,8 @@ svg { display: block; width: 100%; height: auto; overflow: visible; margin-top: 
 .band { fill: var(--band); } .mark { stroke: var(--soft); stroke-dasharray: 1 3; }
 .limit { stroke: var(--bad); stroke-width: 1.2; stroke-dasharray: 5 4; } .limit-label { fill: var(--bad); }
 .hair { stroke: var(--soft); visibility: hidden; }
-.legend { color: var(--soft); font-size: 13px; margin: 4px 2px; }
-.swatch { display: inline-block; width: 14px; height: 12px; margin-right: 7px; vertical-align: -1px; background: var(--band); border: 1px solid var(--line); }
+.under { stroke-width: 3.6; } .legend { color: var(--soft); font-size: 13px; margin: 4px 2px; }
+.dotted { display: inline-block; height: 13px; margin: 0 12px 0 7px; vertical-align: -2px; border-left: 1px dashed var(--soft); } .swatch { display: inline-block; width: 14px; height: 12px; margin-right: 7px; vertical-align: -1px; background: var(--band); border: 1px solid var(--line); }
 #tip { position: fixed; pointer-events: none; display: none; background: var(--card); color: var(--ink); border: 1px solid var(--line); border-radius: 8px; padding: 6px 10px; font-size: 12.5px; box-shadow: 0 4px 16px #0003; font-variant-numeric: tabular-nums; white-space: nowrap; z-index: 1; }
 #tip b { display: block; } #tip i { display: inline-block; width: 9px; height: 9px; border-radius: 2px; margin-right: 6px; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }

@@ -1,0 +1,289 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Load runs against our own HTTP server under the virtual clock: every figure can be known beforehand.
+local clock = require "eirun.core.clock"
+local httpd = require "eirun.core.httpd"
+local load = require "eirun.load"
+local t = require "eirun.test"
+local task = require "eirun.task"
+
+clock.use("virtual", 1767600000)
+
+local sockets = 0
+
+-- Runs `body(path)` while a server on the socket answers with `handler`.
+local function with_server(handler, body)
+  sockets = sockets + 1
+  local path = ("/tmp/eirun-test-load-%s-%d.sock"):format(tostring(clock.monotonic()), sockets)
+  local server <close> = assert(httpd.listen { unix = path })
+  task.race {
+    function() httpd.serve(server, handler) end,
+    function() body(path) end,
+  }
+end
+
+local function options(path, extra)
+  local opts = { url = "http://model.example.com/predict", connect_to = "unix:" .. path }
+  for key, value in pairs(extra) do opts[key] = value end
+  return opts
+end
+
+local function hold(rate, duration) return { kind = "hold", rate = rate, duration = duration } end
+
+local function answer_after(seconds)
+  return function(req)
+    task.sleep(seconds)
+    req:respond(200, {}, "ok")
+  end
+end
+
+local function near(actual, expected, what)
+  local error_share = math.abs(actual - expected) / expected
+  if error_share > 0.001 then t.eq(actual, expected, what) end
+end
+
+t.test("load_reports_the_servers_own_latency_to_three_digits", function()
+  with_server(answer_after(0.05), function(path)
+    local result = load.run(options(path, { plan = { hold(50, 20) } }))
+    t.eq(result.requests, 1000)
+    t.eq(result.ok, true)
+    t.eq(result.errors.total, 0)
+    for _, key in ipairs { "mean", "p50", "p90", "p95", "p99", "p99_9", "max" } do near(result.latency[key], 0.05, key) end
+    near(result.seconds, 19.98 + 0.05, "seconds")
+    t.eq(#result.series, 21)
+    t.eq(result.series[1].planned, 50)
+    t.eq(result.series[1].sent, 50)
+    t.ok(result.series[1].in_flight <= 3)
+    near(result.series[7].p95, 0.05, "p95 of a second")
+    t.ok(result.connections <= 4, "connections: " .. result.connections)
+    t.eq(result.lateness.max, 0.0)
+    t.eq(result.valid, true)
+  end)
+end)
+
+-- The server stops for a second of each ten, then answers those who waited at once.
+local function pausing(req)
+  local phase = task.now() % 10
+  if phase < 1 then task.sleep(1 - phase) end
+  req:respond(200, {}, "ok")
+end
+
+-- What a closed loop with one connection would say of the same server: it meets each pause with one request.
+local function closed_loop_p99(path, count)
+  local http = require "eirun.core.http"
+  http.routes { { host = "model.example.com", unix = path }, closed = true }
+  local client <close> = http.client {}
+  local latencies = {}
+  for i = 1, count do
+    local sent = task.now()
+    assert(client:request { url = "http://model.example.com/predict" })
+    latencies[i] = task.now() - sent
+    task.sleep(0.01)
+  end
+  table.sort(latencies)
+  return latencies[math.ceil(count * 0.99)]
+end
+
+t.test("load_sees_a_pause_with_every_request_that_fell_into_it", function()
+  with_server(pausing, function(path)
+    task.sleep(10 - task.now() % 10)
+    local result = load.run(options(path, { plan = { hold(100, 20) } }))
+    t.eq(result.requests, 2000)
+    near(result.latency.max, 1.0, "max")
+    near(result.latency.p95, 0.51, "p95") -- a tenth waited from 1 s down to 0.01 s: the 100th longest of 200 waited 0.51 s
+    near(result.latency.p99, 0.91, "p99")
+    t.ok(result.latency.p50 < 0.001)
+    t.ok(result.series[1].in_flight >= 99)
+    near(result.series[1].p50, 0.51, "p50 of the pause")
+    t.ok(result.series[3].p99 < 0.001)
+  end)
+end)
+
+if pcall(require, "eirun.core.http") then
+  t.test("a_closed_loop_hides_the_same_pause", function()
+    with_server(pausing, function(path)
+      task.sleep(10 - task.now() % 10)
+      t.ok(closed_loop_p99(path, 1000) < 0.001)
+    end)
+  end)
+else
+  t.skip("a_closed_loop_hides_the_same_pause", "no HTTP client in this build")
+end
+
+t.test("load_judges_thresholds_in_the_window_alone", function()
+  local started
+  local function breaking(req) -- slow in the first ten seconds
+    if task.now() - started < 10 then task.sleep(2) end
+    req:respond(200, {}, "ok")
+  end
+  with_server(breaking, function(path)
+    started = task.now()
+    local extra = { plan = { hold(20, 30) }, thresholds = { "p95<250ms", "errors<0.1%", "rate>=0.99" } }
+    local whole = load.run(options(path, extra))
+    t.eq(whole.ok, false)
+    t.eq(whole.thresholds[1].ok, false)
+    t.eq(whole.thresholds[2].ok, true)
+    started = task.now()
+    extra.window = { from = 10, to = 30 }
+    local windowed = load.run(options(path, extra))
+    t.eq(windowed.ok, true)
+    t.eq(windowed.window.requests, 400)
+    t.eq(windowed.requests, 600)
+    near(windowed.latency.max, 2.0, "max")
+    t.ok(windowed.window.latency.max < 0.001)
+  end)
+end)
+
+t.test("load_counts_errors_by_kind_and_keeps_examples", function()
+  local n = 0
+  local function sick(req)
+    n = n + 1
+    if n % 5 == 1 then return req:respond(503, {}, "busy") end
+    if n % 5 == 2 then return req:respond(404, {}, "no such model") end
+    if n % 5 == 3 then return req:abort() end
+    if n % 5 == 4 then task.sleep(60) end
+    req:respond(200, {}, "fine")
+  end
+  with_server(sick, function(path)
+    local result = load.run(options(path, { plan = { hold(10, 10) }, timeout = 3, thresholds = { "errors<50%" } }))
+    t.eq(result.requests, 100)
+    t.eq(result.errors.by_kind, { status_5xx = 20, status_4xx = 20, reset = 20, timeout = 20 })
+    t.eq(result.errors.total, 80)
+    t.eq(result.latency.count, 80) -- resets have no latency; time-outs count as their time-out
+    near(result.latency.max, 3.0, "max")
+    t.eq(result.thresholds[1], { text = "errors<50%", metric = "errors", value = 0.8, limit = 0.5, ok = false })
+    t.eq(#result.examples, 8)
+    t.eq(result.examples[1].kind, "status_5xx")
+    t.eq(result.examples[1].status, 503)
+    t.eq(result.examples[1].text, "busy")
+  end)
+end)
+
+t.test("load_checks_status_and_body", function()
+  with_server(answer_after(0), function(path)
+    t.eq(load.run(options(path, { plan = { hold(10, 1) }, contains = "ok" })).errors.total, 0)
+    t.eq(load.run(options(path, { plan = { hold(10, 1) }, contains = "predictions" })).errors.by_kind, { check = 10 })
+    t.eq(load.run(options(path, { plan = { hold(10, 1) }, status = 201 })).errors.by_kind, { check = 10 })
+  end)
+end)
+
+t.test("load_sends_what_it_was_given", function()
+  local seen = {}
+  with_server(function(req)
+    seen[#seen + 1] = { req.method, req.target, req.headers:get "host", req.headers:get "x-route", req.headers:get "content-type",
+      req:body() }
+    req:respond(200, {}, "")
+  end, function(path)
+    load.run(options(path, {
+      url = "http://model.example.com:8501/v1/models/m:predict?a=b", plan = { hold(3, 1) }, bodies = { "one", "two" },
+      headers = { ["X-Route"] = "blue", Host = "test.example.com" },
+    }))
+    local target = "/v1/models/m:predict?a=b"
+    t.eq(seen, {
+      { "POST", target, "test.example.com", "blue", "application/json", "one" },
+      { "POST", target, "test.example.com", "blue", "application/json", "two" },
+      { "POST", target, "test.example.com", "blue", "application/json", "one" },
+    })
+  end)
+end)
+
+t.test("load_runs_are_the_same_from_the_same_seed", function()
+  local function one(path, seed)
+    return load.run(options(path, { plan = { hold(40, 10) }, arrivals = "poisson", seed = seed })).series
+  end
+  with_server(answer_after(0.02), function(path)
+    task.sleep(math.ceil(task.now()) - task.now())
+    local first = one(path, 7)
+    t.eq(one(path, 7), first)
+    t.ok(not pcall(t.eq, one(path, 8), first), "another seed gave the same run")
+  end)
+end)
+
+t.test("load_reports_progress", function()
+  local seen = {}
+  with_server(answer_after(0.1), function(path)
+    load.run(options(path, {
+      plan = { { kind = "ramp", to = 20, duration = 4 }, hold(20, 4) }, progress = function(now) seen[#seen + 1] = now end,
+    }))
+  end)
+  t.eq(#seen, 8)
+  near(seen[2].elapsed, 2.0, "elapsed")
+  near(seen[2].asked, 10.0, "asked")
+  t.eq(seen[8].rate, 20)
+  near(seen[8].p95, 0.1, "p95")
+end)
+
+t.test("a_cancelled_load_stops_at_once_and_reports", function()
+  with_server(answer_after(1), function(path)
+    local partial
+    local began = task.now()
+    t.err("timeout", function()
+      task.timeout(2.5, function()
+        load.run(options(path, { plan = { hold(10, 60) }, on_cancel = function(result) partial = result end }))
+      end)
+    end)
+    t.ok(task.now() - began < 2.6)
+    t.eq(partial.requests, 16) -- planned 0 to 1.5 s, answered a second later
+    t.eq(partial.aborted, 10)
+  end)
+end)
+
+t.test("too_few_answers_are_inconclusive", function()
+  with_server(answer_after(0.01), function(path)
+    local result = load.run(options(path, { plan = { hold(5, 2) }, thresholds = { "p95<1s" } }))
+    t.eq(result.inconclusive, true)
+    t.eq(result.ok, false)
+    t.eq(load.run(options(path, { plan = { hold(5, 2) }, thresholds = { "p95<1s" }, min_samples = 10 })).ok, true)
+  end)
+end)
+
+t.test("a_run_that_reached_its_connection_limit_is_not_valid", function()
+  with_server(answer_after(1), function(path)
+    local result = load.run(options(path, { plan = { hold(10, 5) }, max_connections = 3 }))
+    t.eq(result.valid, false)
+    t.match(result.reason, "sent late.*waited for one of the 3 connections")
+    t.eq(result.ok, false)
+  end)
+end)
+
+t.test("thousands_in_flight_are_held", function()
+  with_server(answer_after(30), function(path)
+    local result = load.run(options(path, { plan = { hold(60, 30) }, timeout = 60 }))
+    t.eq(result.errors.total, 0)
+    t.eq(result.connections, 1800)
+    near(result.latency.p50, 30.0, "p50")
+  end)
+end)
+
+local function invalid(extra, pattern)
+  local opts = { url = "http://127.0.0.1:1/", plan = { hold(1, 1) } }
+  for key, value in pairs(extra) do opts[key] = value end
+  local err = t.err("invalid", load.run, opts)
+  t.match(tostring(err), pattern)
+end
+
+t.test("nonsense_is_refused_before_the_first_request", function()
+  invalid({ plan = {} }, "plan has no phase")
+  invalid({ plan = { hold(0, 10) } }, "rate is 0")
+  invalid({ plan = { hold(-1, 10) } }, "not negative")
+  invalid({ plan = { hold(0 / 0, 10) } }, "must be a finite number")
+  invalid({ plan = { hold(5, 0) } }, "above 0")
+  invalid({ plan = { hold(5, math.huge) } }, "finite")
+  invalid({ plan = { { kind = "hodl", rate = 1, duration = 1 } } }, "plan%[1%]: kind must be one of")
+  invalid({ plan = { { kind = "hold", rat = 1, duration = 1 } } }, "did you mean 'rate'")
+  invalid({ plan = { hold(1e9, 1e3) } }, "more than max_requests")
+  invalid({ thresholds = { "p95<250" } }, "expected a time with its unit")
+  invalid({ tresholds = {} }, "did you mean 'thresholds'")
+  invalid({ url = "ftp://x/" }, "only http")
+  invalid({ url = "x" }, "is not like http://")
+  invalid({ url = "http://u:p@x/" }, "no readable host")
+  invalid({ window = { from = 5, to = 2 } }, "0 <= from < to")
+  invalid({ window = { from = 5 } }, "after the plan's end")
+  invalid({ headers = { ["X Y"] = "1" } }, "not a token")
+  invalid({ headers = { X = "1\r\nY: 2" } }, "holds a line end")
+end)
+
+t.test("nobody_listening_is_told_before_the_first_request", function()
+  local err = t.err("network", load.run, { url = "http://x/", connect_to = "unix:/tmp/nobody-listens-here.sock", plan = { hold(1, 1) } })
+  t.match(tostring(err), "cannot load http://x/: cannot connect")
+  t.err("denied", load.run, { url = "http://203.0.113.9/", plan = { hold(1, 1) } })
+end)
