@@ -34,7 +34,7 @@ static int l_routes_close(lua_State *L) {
     return 0;
 }
 
-static const struct er_routes *routes_of(lua_State *L) {
+const struct er_routes *er_http_routes(lua_State *L) {
     static const struct er_routes none;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &routes_key);
     const struct er_routes *routes = lua_touserdata(L, -1);
@@ -224,7 +224,7 @@ static void cancel_reply(struct er_op *op) { er_http_cancel((struct er_http_repl
 static bool launch(lua_State *L, struct er_http_client *client, const struct er_http_call *call,
                    struct reply_box *box) {
     struct er_error err;
-    if (er_http_start(client, routes_of(L), call, &box->reply, &err) == ER_OK) {
+    if (er_http_start(client, er_http_routes(L), call, &box->reply, &err) == ER_OK) {
         return true;
     }
     er_push_fail(L, &err);

@@ -6,6 +6,9 @@
 #include "bind.h"
 #include "http_client.h"
 
+// The state's route table; empty and open where routes{} was never called. [-0, +0, -]
+const struct er_routes *er_http_routes(lua_State *L);
+
 // A header as Lua sees it: an array of {name, value} with t:get(name) and t:list(name), whatever the name's case. [-0,
 // +1, m]
 void er_push_headers(lua_State *L, const struct er_headers *headers);

@@ -70,7 +70,7 @@ local rules = {
 ---@field min_samples? integer fewer answers in the window are no basis: inconclusive; default 100
 ---@field progress? fun(now: eirun.LoadProgress)
 ---@field progress_every? number seconds, default 1
----@field on_cancel? fun(result: eirun.LoadResult) gets what was seen when the task is cancelled
+---@field on_cancel? fun(result: eirun.LoadResult) gets what was seen when a cancel ends the run
 ---@field allow? true|string[] hosts outside this machine and its private networks that may be loaded
 ---@field connect_to? string "unix:/path" or "address:port" takes the place of the URL's host and port; Host stays
 
@@ -298,9 +298,11 @@ function M.start(opts)
   run.plan = phases.expand(full.plan)
   check_bounds(run.plan, full)
   run.slices = slices_of(run.plan, full)
-  local target = request.target(full)
+  local target = request.parse_url(full.url)
+  local requests = request.build(full, target)
+  request.locate(full, target)
   run.core = errors.check(core.start {
-    unix = target.unix, address = target.address, port = target.port, requests = request.build(full, target),
+    unix = target.unix, address = target.address, port = target.port, requests = requests,
     pieces = run.plan.pieces, instants = run.plan.instants, slices = run.slices, arrivals = full.arrivals, seed = full.seed,
     timeout = full.timeout, max_connections = full.max_connections, max_body = full.max_body, keep_alive = full.keep_alive,
     status = full.status, contains = full.contains, head = full.method == "HEAD",
@@ -335,8 +337,9 @@ function M.run(opts)
   local run <close> = M.start(opts)
   local ended, failure = pcall(watch, run, opts)
   if not ended then
+    local began = run.core:state().phase ~= "connecting"
     run:stop()
-    if opts.on_cancel and errors.is(failure, "cancelled") then opts.on_cancel(run:result()) end
+    if opts.on_cancel and began then opts.on_cancel(run:result()) end
     error(failure, 0)
   end
   return run:result()

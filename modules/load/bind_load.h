@@ -5,7 +5,9 @@
 
 #include <lua.h>
 
-// resolve(host, port) -> address, as text | nil, err. Yields. [-0, +1|2, v]
+// resolve(host, port) -> {unix=} or {address=, port=}, with routed=true where the route table says so | nil, err. May
+// yield.
+// [-0, +1|2, v]
 int er_load_l_resolve(lua_State *L);
 
 #endif

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// resolve(host) -> the first address of a name, as text. On libuv's pool, so the virtual clock is held meanwhile.
-#include "bind.h"
+// resolve(host, port): where the route table sends the host, else the first address of its name, from libuv's pool, so
+// that the virtual clock is held meanwhile.
 #include "bind_load.h"
+
+#include "bind.h"
+#include "bind_http.h"
+#include "http_routes.h"
 #include "runtime.h"
 #include "task.h"
 
+#include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct lookup {
@@ -20,11 +26,11 @@ struct lookup {
 static const char *const lookup_type = "eirun.load.lookup";
 
 static void read_address(struct lookup *lookup, const struct addrinfo *found) {
-    lookup->status = uv_inet_ntop(found->ai_family,
-                                  found->ai_family == AF_INET6
-                                      ? (const void *)&((struct sockaddr_in6 *)found->ai_addr)->sin6_addr
-                                      : (const void *)&((struct sockaddr_in *)found->ai_addr)->sin_addr,
-                                  lookup->address, sizeof lookup->address);
+    lookup->status =
+        uv_inet_ntop(found->ai_family,
+                     found->ai_family == AF_INET6 ? (const void *)&((struct sockaddr_in6 *)found->ai_addr)->sin6_addr
+                                                  : (const void *)&((struct sockaddr_in *)found->ai_addr)->sin_addr,
+                     lookup->address, sizeof lookup->address);
 }
 
 static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *found) {
@@ -59,18 +65,49 @@ static int l_lookup_close(lua_State *L) {
 
 static void cancel_lookup(struct er_op *op) { er_op_done(op); } // the box's close does the rest
 
+static void push_place(lua_State *L, const char *address, lua_Integer port) {
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, address);
+    lua_setfield(L, -2, "address");
+    lua_pushinteger(L, port);
+    lua_setfield(L, -2, "port");
+}
+
 static int push_result(lua_State *L, struct lookup *lookup, const char *host) {
-    if (lookup->status == 0) {
-        lua_pushstring(L, lookup->address);
-        return 1;
+    if (lookup->status != 0) {
+        return er_push_errno(L, lookup->status, "resolve", host);
     }
-    return er_push_errno(L, lookup->status, "resolve", host);
+    push_place(L, lookup->address, lua_tointeger(L, 2));
+    return 1;
+}
+
+// "127.0.0.1:1234", "[::1]:1234"
+static void push_address(lua_State *L, const char *address) {
+    const char *colon = strrchr(address, ':');
+    bool bracket = address[0] == '[';
+    size_t length = colon ? (size_t)(colon - address) : strlen(address);
+    lua_pushlstring(L, address + bracket, length - 2 * (size_t)bracket);
+    push_place(L, lua_tostring(L, -1), colon ? strtol(colon + 1, NULL, 10) : 0);
+    lua_remove(L, -2);
+}
+
+static int push_route(lua_State *L, const struct er_route *route) {
+    if (route->unix_path) {
+        lua_createtable(L, 0, 2);
+        lua_pushstring(L, route->unix_path);
+        lua_setfield(L, -2, "unix");
+    } else {
+        push_address(L, route->address);
+    }
+    lua_pushboolean(L, true);
+    lua_setfield(L, -2, "routed");
+    return 1;
 }
 
 static int k_resolve(lua_State *L, int status, lua_KContext context) {
     (void)status;
     (void)context;
-    struct lookup *lookup = *(struct lookup **)luaL_checkudata(L, 2, lookup_type);
+    struct lookup *lookup = *(struct lookup **)luaL_checkudata(L, 3, lookup_type);
     er_task_check(L);
     return push_result(L, lookup, lua_tostring(L, 1));
 }
@@ -85,11 +122,18 @@ static int begin(struct lookup *lookup, struct er_runtime *rt, const char *host)
     return status;
 }
 
-int er_load_l_resolve(lua_State *L) {
-    const char *host = luaL_checkstring(L, 1);
-    lua_settop(L, 1);
-    er_task_check_yieldable(L, "load.resolve");
-    er_task_check(L);
+static bool literal(const char *host) {
+    struct in6_addr any;
+    return inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1;
+}
+
+static int refuse(lua_State *L, const char *host, lua_Integer port) {
+    struct er_error err;
+    er_fail(&err, ER_DENIED, "%s:%d is outside the sandbox: no route leads there", host, (int)port);
+    return er_push_fail(L, &err);
+}
+
+static int look_up(lua_State *L, const char *host) {
     er_handle_type(L, lookup_type, NULL, l_lookup_close);
     struct lookup **box = er_handle_new(L, sizeof *box, lookup_type);
     struct lookup *lookup = er_calloc(1, sizeof *lookup);
@@ -101,4 +145,26 @@ int er_load_l_resolve(lua_State *L) {
     lookup->owner = box;
     *box = lookup;
     return er_op_wait(L, &lookup->op, cancel_lookup, k_resolve, 0);
+}
+
+int er_load_l_resolve(lua_State *L) {
+    const char *host = luaL_checkstring(L, 1);
+    lua_Integer port = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, port > 0 && port < 65536, 2, "a port is between 1 and 65535");
+    lua_settop(L, 2);
+    er_task_check_yieldable(L, "load.resolve");
+    er_task_check(L);
+    const struct er_routes *routes = er_http_routes(L);
+    const struct er_route *route = er_routes_find(routes, host, (uint16_t)port);
+    if (route) {
+        return push_route(L, route);
+    }
+    if (routes->closed) {
+        return refuse(L, host, port);
+    }
+    if (literal(host)) {
+        push_place(L, host, port);
+        return 1;
+    }
+    return look_up(L, host);
 }

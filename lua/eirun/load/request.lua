@@ -51,37 +51,30 @@ local function allowed(allow, host)
   return false
 end
 
-local function literal(host)
-  return (host:find("^%d+%.%d+%.%d+%.%d+$") or host:find(":", 1, true)) and host or nil
-end
-
--- Where somebody said they go, or where the name leads.
+-- Where somebody said they go, or where the name leads. A closed route table lets nothing pass it.
 local function place_of(opts, target)
-  if not opts.connect_to then
-    return { address = literal(target.host) or errors.check(core_load.resolve(target.host)), port = target.port }
-  end
+  if not opts.connect_to then return errors.check(core_load.resolve(target.host, target.port)) end
   local path = opts.connect_to:match("^unix:(.+)$")
-  if path then return { unix = path, ours = true } end
-  local host, port = opts.connect_to:match("^%[?([%w.:]-)%]?:(%d+)$")
-  if not host or not literal(host) then
+  if path then return { unix = path } end
+  local host, port = opts.connect_to:match("^%[?([%w.:-]-)%]?:(%d+)$")
+  port = host and math.tointeger(tonumber(port))
+  if not port or port < 1 or port > 65535 then
     spec.fail("load.run", ("connect_to '%s' is neither unix:/path nor address:port"):format(opts.connect_to))
   end
-  return { address = host, port = math.tointeger(tonumber(port)) }
+  return errors.check(core_load.resolve(host, port))
 end
 
 ---Where the requests go. Sockets of this machine are ours; other addresses must be private or allowed.
 ---@param opts table
----@return table target url's parts with unix, or address and port
+---@param target table the parts of its URL; gets unix, or address and port
 ---Raises kind "invalid", "denied", "not_found" or "network" (the name cannot be resolved).
-function M.target(opts)
-  local target = M.parse_url(opts.url)
+function M.locate(opts, target)
   local place = place_of(opts, target)
   target.unix, target.address, target.port = place.unix, place.address, place.port
-  if not place.ours and not is_private(place.address) and not allowed(opts.allow, target.host) then
+  if not place.routed and not place.unix and not is_private(place.address) and not allowed(opts.allow, target.host) then
     errors.raise("denied", ("%s is a public address: a load test needs an allowance for it"):format(target.host),
       { hint = ("say allow = { \"%s\" } where it is yours to load"):format(target.host) })
   end
-  return target
 end
 
 local function header_list(headers)
