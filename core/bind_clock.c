@@ -51,7 +51,8 @@ static int l_monotonic(lua_State *L) {
 }
 
 int luaopen_eirun_core_clock(lua_State *L) {
-    static const luaL_Reg functions[] = {{"kind", l_kind}, {"use", l_use}, {"factor", l_factor}, {"monotonic", l_monotonic}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"kind", l_kind}, {"use", l_use}, {"factor", l_factor}, {"monotonic", l_monotonic}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

@@ -193,7 +193,10 @@ static int l_playbook_dir(lua_State *L) {
 
 int luaopen_eirun_core_vm(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"start", l_start}, {"announce", l_announce}, {"set_playbook_dir", l_playbook_dir}, {NULL, NULL},
+        {"start", l_start},
+        {"announce", l_announce},
+        {"set_playbook_dir", l_playbook_dir},
+        {NULL, NULL},
     };
     static const luaL_Reg methods[] = {{"ready", l_ready}, {"stop", l_stop}, {NULL, NULL}};
     er_handle_type(L, VM, methods, l_handle_close);

@@ -27,7 +27,8 @@ struct er_db_statement {
     uint64_t used; // when, counted in statements
     bool busy;
 };
-// Zero-initialised it is closed; open, it must not move. The statements below stay valid until the next er_db_prepare or er_db_close.
+// Zero-initialised it is closed; open, it must not move. The statements below stay valid until the next er_db_prepare
+// or er_db_close.
 struct er_db {
     sqlite3 *handle;
     int code; // SQLite's, of the last failure

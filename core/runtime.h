@@ -40,7 +40,8 @@ void er_hold(struct er_runtime *rt);
 void er_unhold(struct er_runtime *rt);
 
 // Runs `work` on libuv's pool and `done` on the loop, holding the clock between. Under the virtual clock the `done`s of
-// jobs in flight run in submission order. `work` must not touch Lua or the runtime. Embed; the struct must outlive `done`.
+// jobs in flight run in submission order. `work` must not touch Lua or the runtime. Embed; the struct must outlive
+// `done`.
 struct er_work {
     uv_work_t uv;
     struct er_runtime *rt;

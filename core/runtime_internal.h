@@ -15,8 +15,8 @@ struct er_runtime {
     uv_loop_t loop;
     // clock
     enum er_clock_kind kind;
-    double factor;         // scaled: clock seconds per real second
-    int64_t base_clock;    // clock and monotonic time of the moment the clock was chosen
+    double factor;      // scaled: clock seconds per real second
+    int64_t base_clock; // clock and monotonic time of the moment the clock was chosen
     int64_t base_real;
     int64_t virtual_now;
     // timers, a binary heap by (at, order)

@@ -131,8 +131,12 @@ struct er_task *er_task_start(lua_State *L, struct er_scope *scope, int argument
         luaL_error(L, "not enough memory");
         return NULL;
     }
-    *task = (struct er_task){.vm = vm, .scope = scope, .arguments = arguments,
-                             .thread_ref = LUA_NOREF, .context_ref = LUA_NOREF, .result_ref = LUA_NOREF};
+    *task = (struct er_task){.vm = vm,
+                             .scope = scope,
+                             .arguments = arguments,
+                             .thread_ref = LUA_NOREF,
+                             .context_ref = LUA_NOREF,
+                             .result_ref = LUA_NOREF};
     // A raise from here on would leak the task, so a box owns it until it is queued.
     struct er_task **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = task;
@@ -144,7 +148,8 @@ struct er_task *er_task_start(lua_State *L, struct er_scope *scope, int argument
         lua_rawgeti(L, LUA_REGISTRYINDEX, parent->context_ref);
         task->context_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    if (!lua_checkstack(task->co, arguments + 2)) { // not luaL_checkstack: that would raise in a coroutine nobody resumed
+    if (!lua_checkstack(task->co,
+                        arguments + 2)) { // not luaL_checkstack: that would raise in a coroutine nobody resumed
         luaL_error(L, "too many arguments");
     }
     *box = NULL;
@@ -293,7 +298,8 @@ int er_op_wait_anyway(lua_State *L, struct er_op *op, void (*cancel)(struct er_o
     return lua_yieldk(L, 1, c, k);
 }
 
-int er_op_wait(lua_State *L, struct er_op *op, void (*cancel)(struct er_op *op), lua_KFunction k, lua_KContext context) {
+int er_op_wait(lua_State *L, struct er_op *op, void (*cancel)(struct er_op *op), lua_KFunction k,
+               lua_KContext context) {
     er_task_check(L);
     return er_op_wait_anyway(L, op, cancel, k, context);
 }
@@ -396,8 +402,8 @@ static int l_task_thread(lua_State *L) {
 
 void er_task_register(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"yield", l_yield}, {"set_running", l_running},   {"context", l_context},
-        {"in_task", l_in_task}, {"thread", l_task_thread}, {NULL, NULL},
+        {"yield", l_yield},     {"set_running", l_running}, {"context", l_context},
+        {"in_task", l_in_task}, {"thread", l_task_thread},  {NULL, NULL},
     };
     luaL_setfuncs(L, functions, 0);
     lua_pushlightuserdata(L, (void *)&system_yield);

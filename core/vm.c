@@ -19,9 +19,13 @@ static const luaL_Reg c_modules[] = {
     {NULL, NULL},
 };
 
-struct er_vm *er_vm_of(lua_State *L) { return *(struct er_vm **)lua_getextraspace(L); }
+struct er_vm *er_vm_of(lua_State *L) {
+    return *(struct er_vm **)lua_getextraspace(L);
+}
 
-struct er_runtime *er_runtime_of(lua_State *L) { return er_vm_of(L)->rt; }
+struct er_runtime *er_runtime_of(lua_State *L) {
+    return er_vm_of(L)->rt;
+}
 
 // ---- where modules come from
 
@@ -40,7 +44,8 @@ static int searcher_c(lua_State *L) {
 // Names that stay below a folder: words of letters, digits, _ and -, joined by dots.
 static bool plain_name(const char *name) {
     for (const char *at = name; *at; at++) {
-        bool word = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') || *at == '_' || *at == '-';
+        bool word = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') ||
+                    *at == '_' || *at == '-';
         if (!word && !(*at == '.' && at > name && at[1] && at[1] != '.')) {
             return false;
         }
@@ -48,7 +53,8 @@ static bool plain_name(const char *name) {
     return *name != '\0';
 }
 
-// Pushes loader and file name when `dir`/name.lua or `dir`/name/init.lua can be read; raises on a syntax error. [-0, +(2|0), v]
+// Pushes loader and file name when `dir`/name.lua or `dir`/name/init.lua can be read; raises on a syntax error. [-0,
+// +(2|0), v]
 static int load_from(lua_State *L, const char *dir, const char *name) {
     if (!dir || !plain_name(name)) {
         return 0;
@@ -139,9 +145,9 @@ static void *allocate(void *context, void *block, size_t before, size_t after) {
 
 static void open_libraries(lua_State *L) {
     static const luaL_Reg libraries[] = {
-        {LUA_GNAME, luaopen_base},         {LUA_LOADLIBNAME, luaopen_package}, {LUA_COLIBNAME, luaopen_coroutine},
-        {LUA_TABLIBNAME, luaopen_table},   {LUA_STRLIBNAME, luaopen_string},   {LUA_MATHLIBNAME, luaopen_math},
-        {LUA_UTF8LIBNAME, luaopen_utf8},   {LUA_OSLIBNAME, luaopen_os},        {LUA_DBLIBNAME, luaopen_debug},
+        {LUA_GNAME, luaopen_base},       {LUA_LOADLIBNAME, luaopen_package}, {LUA_COLIBNAME, luaopen_coroutine},
+        {LUA_TABLIBNAME, luaopen_table}, {LUA_STRLIBNAME, luaopen_string},   {LUA_MATHLIBNAME, luaopen_math},
+        {LUA_UTF8LIBNAME, luaopen_utf8}, {LUA_OSLIBNAME, luaopen_os},        {LUA_DBLIBNAME, luaopen_debug},
     };
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
         luaL_requiref(L, libraries[i].name, libraries[i].func, 1);

@@ -18,12 +18,13 @@ struct er_vm {
     char *announcement; // what the state said of itself by eirun.core.vm.announce
     size_t announcement_length;
     struct er_vm_waiter *waiters; // tasks of other states in vm:ready() or vm:stop()
-    struct er_error reason; // why its root was cancelled
+    struct er_error reason;       // why its root was cancelled
 };
 
 struct er_vm *er_vm_of(lua_State *L);
 
-// A state with the libraries that a playbook may use, loading modules from `lua_dir` (may be NULL) before the binary's own.
+// A state with the libraries that a playbook may use, loading modules from `lua_dir` (may be NULL) before the binary's
+// own.
 enum er_status er_vm_new(struct er_runtime *rt, const char *lua_dir, struct er_vm **vm);
 // Its root task must have finished. Runs what finalisers the state still has.
 void er_vm_free(struct er_vm *vm);

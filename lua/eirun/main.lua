@@ -41,5 +41,6 @@ return function(...)
   if err.bug then
     term.write(2, err.traceback:gsub("^%s+", "") .. "\n")
   end
-  return err.code == "usage" and 64 or 1
+  local locked = err.holder or (err.cause and err.cause.holder)
+  return err.code == "usage" and 64 or locked and 75 or 1
 end

@@ -126,10 +126,16 @@ local function run_one(test)
   return ok, err
 end
 
+-- A file that cannot be loaded is one failed test; the others still run.
 local function load_tests(dir, name, file)
   current_file = file
   vm.set_playbook_dir(dir)
-  require(name)
+  local ok, err = pcall(require, name)
+  if not ok then
+    t.test("loads", function()
+      error(err, 0)
+    end)
+  end
 end
 
 local function load_all(path)

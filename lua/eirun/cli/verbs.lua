@@ -5,16 +5,18 @@ local M = {}
 
 M.summary = "automation engine for elastic GPU inference on Alibaba Cloud"
 
-local output = { name = "output", arg = "FORMAT", values = { "text", "jsonl" }, help = "what is printed: text for people, or one JSON object a line" }
+local output = { name = "output", arg = "FORMAT", values = { "text", "jsonl" }, help = "text for people, or one JSON object a line" }
 local quiet = { name = "quiet", short = "q", help = "print only changes and failures" }
 
 -- What every verb that reaches a cloud knows.
 local target = {
-  { name = "sandbox", arg = "DIR", optional = true, help = "work against the built-in sandbox cloud; its state lives in DIR or in $XDG_STATE_HOME/eirun/sandbox" },
+  { name = "sandbox", arg = "DIR", optional = true,
+    help = "work against the built-in sandbox cloud; its state lives in DIR or in $XDG_STATE_HOME/eirun/sandbox" },
   { name = "clock", arg = "KIND", help = "real, virtual, or a factor such as 10x; virtual is the default in the sandbox" },
   { name = "seed", arg = "N", type = "integer", help = "seed of the sandbox's random numbers (1)" },
   { name = "region", arg = "REGION", help = "region of the account (ALIBABA_CLOUD_REGION_ID)" },
-  { name = "kubeconfig", arg = "FILE", help = "talk to this cluster instead of the one that Container Service names; in the sandbox only to a marked loopback server" },
+  { name = "kubeconfig", arg = "FILE",
+    help = "talk to this cluster instead of the one that Container Service names; in the sandbox only to a marked loopback server" },
   { name = "context", arg = "NAME", help = "context of the kubeconfig" },
   { name = "namespace", arg = "NAME", short = "n", help = "Kubernetes namespace (default)" },
 }
@@ -65,11 +67,14 @@ M.verbs = {
     options = with(target, env, output),
   },
   {
-    name = "test", args = "DIR|FILE [FILTER]", module = "eirun.cli.test", summary = "run Lua tests: files test_*.lua of a folder, ours or your own",
+    name = "test", args = "DIR|FILE [FILTER]", module = "eirun.cli.test",
+    summary = "run Lua tests: files test_*.lua of a folder, ours or your own",
     options = {},
   },
-  { name = "version", args = "", module = "eirun.cli.version", summary = "print the version and what the program is built with", options = { output } },
-  { name = "completion", args = "bash|zsh", module = "eirun.cli.completion", summary = "print the shell's completion script", options = {} },
+  { name = "version", args = "", module = "eirun.cli.version",
+    summary = "print the version and what the program is built with", options = { output } },
+  { name = "completion", args = "bash|zsh", module = "eirun.cli.completion",
+    summary = "print the shell's completion script", options = {} },
   { name = "man", args = "", module = "eirun.cli.man", summary = "print the manual page (roff)", options = {} },
 }
 

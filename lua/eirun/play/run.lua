@@ -16,7 +16,8 @@ local ranks = { unchanged = 1, deleted = 3, updated = 2, created = 3 }
 function Step:add_record(record)
   self.records[#self.records + 1] = record
   for _, change in ipairs(record.changes or {}) do
-    self.changes[#self.changes + 1] = { object = ("%s %s"):format(record.kind, record.name), field = change.field, from = change.from, to = change.to }
+    self.changes[#self.changes + 1] = { object = ("%s %s"):format(record.kind, record.name),
+      field = change.field, from = change.from, to = change.to }
   end
   if record.outcome == "created" then
     self.changes[#self.changes + 1] = { object = ("%s %s"):format(record.kind, record.name), outcome = "created" }

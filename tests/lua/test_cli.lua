@@ -1,0 +1,178 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The command line as a user meets it: the program itself is run.
+local fs = require "eirun.core.fs"
+local json = require "eirun.core.json"
+local process = require "eirun.core.process"
+local t = require "eirun.test"
+
+local program = fs.realpath("/proc/self/exe")
+
+local function eirun(...)
+  local run = { program, ... }
+  run.timeout = 60
+  return assert(process.run(run))
+end
+
+local function scratch()
+  local dir = assert(fs.mkdtemp("/tmp/eirun-cli-"))
+  return setmetatable({ path = dir }, {
+    __close = function()
+      fs.remove(dir, { recursive = true })
+    end,
+  })
+end
+
+local function playbook(dir, text)
+  local path = dir.path .. "/book.lua"
+  assert(fs.write(path, text, { mode = 384 }))
+  return path
+end
+
+t.test("no_arguments_show_the_overview_and_exit_64", function()
+  local run = eirun()
+  t.eq(run.code, 64)
+  t.match(run.stderr, "usage: eirun PLAYBOOK")
+end)
+
+t.test("help_names_every_verb", function()
+  local run = eirun("--help")
+  t.eq(run.code, 0)
+  for _, verb in ipairs(require("eirun.cli.verbs").verbs) do
+    t.match(run.stdout, "\n  " .. verb.name)
+  end
+end)
+
+t.test("a_misspelt_verb_is_named_with_the_nearest", function()
+  local run = eirun("versoin")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "did you mean 'version'")
+end)
+
+t.test("a_misspelt_option_is_named_with_the_nearest", function()
+  local run = eirun("run", "--quite", "x.lua")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "'%-%-quite', did you mean '%-%-quiet'")
+end)
+
+t.test("a_wrong_option_value_says_what_fits", function()
+  local run = eirun("run", "--output", "xml", "x.lua")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "text or jsonl")
+end)
+
+t.test("a_missing_playbook_is_an_error_with_its_path", function()
+  local run = eirun("./nowhere.lua")
+  t.ok(run.code ~= 0)
+  t.match(run.stderr, "nowhere.lua")
+end)
+
+t.test("completion_scripts_are_valid_shell", function()
+  local script = eirun("completion", "bash").stdout
+  local checked = process.run { "bash", "-n", stdin = script, timeout = 20 }
+  t.eq(checked.code, 0, checked.stderr)
+end)
+
+t.test("arguments_show_type_default_and_help", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, [[
+    local play = require "eirun.play"
+    return play.book { name = "x", about = "says x", args = {
+      who = play.string { default = "you", help = "whom" }, n = play.integer { required = true, help = "how many" } },
+      run = function() end }
+  ]])
+  local run = eirun(path, "--help")
+  t.eq(run.code, 0)
+  t.match(run.stdout, "says x")
+  t.match(run.stdout, "who=.-whom %(string, default you%)")
+  t.match(run.stdout, "n=.-how many %(integer, required%)")
+end)
+
+t.test("vars_tell_where_each_value_came_from", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, [[
+    local play = require "eirun.play"
+    return play.book { name = "x", args = { a = play.integer { default = 1 }, b = play.integer { default = 1 },
+      c = play.integer { default = 1 } },
+      run = function() end }
+  ]])
+  fs.mkdir(dir.path .. "/env")
+  fs.write(dir.path .. "/env/prod.lua", "return { b = 2, c = 2 }")
+  local lines = {}
+  for line in eirun("vars", path, "--env", "prod", "--output", "jsonl", "c=3").stdout:gmatch("[^\n]+") do
+    lines[#lines + 1] = json.decode(line)
+  end
+  t.eq(lines[1], { name = "a", value = 1, source = "default" })
+  t.eq(lines[2], { name = "b", value = 2, source = dir.path .. "/env/prod.lua" })
+  t.eq(lines[3], { name = "c", value = 3, source = "command line" })
+end)
+
+t.test("an_unknown_argument_is_refused_with_the_nearest", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, [[
+    local play = require "eirun.play"
+    return play.book { name = "x", args = { cluster = play.string {} }, run = function() end }
+  ]])
+  local run = eirun("vars", path, "clutser=c1")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "no argument 'clutser', did you mean 'cluster'")
+end)
+
+t.test("check_finds_undefined_globals_unknown_fields_and_unused_arguments", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, [[
+local play = require "eirun.play"
+local ack = require "eirun.ack"
+return play.book { name = "x", args = { unused = play.string { default = "" }, cluster = play.string {} },
+  run = function(p, arg)
+    p:step("pool", function()
+      return ack.cluster(arg.cluster):ensure_node_pool { name = "gpu", instance_tpyes = { "ecs.gn6i-c4g1.xlarge" } }
+    end)
+    if arg.cluster == "never" then
+      pritn("typo")
+    end
+  end }
+  ]])
+  local run = eirun("check", path)
+  t.eq(run.code, 1)
+  t.match(run.stdout, "book.lua:9: undefined variable 'pritn', did you mean 'print'")
+  t.match(run.stdout, "unknown field 'instance_tpyes', did you mean 'instance_types'")
+  t.match(run.stdout, "book.lua:5: ensure_node_pool") -- a tail call: the line that called the step
+  t.match(run.stdout, "argument 'unused' is never used")
+end)
+
+t.test("check_shows_a_syntax_error_with_its_line", function()
+  local dir <close> = scratch()
+  local run = eirun("check", playbook(dir, "local x = \nreturn ("))
+  t.eq(run.code, 1)
+  t.match(run.stdout, "book.lua:2")
+end)
+
+t.test("new_writes_a_playbook_that_checks_clean_and_is_not_overwritten", function()
+  local dir <close> = scratch()
+  local path = dir.path .. "/mine.lua"
+  t.eq(eirun("new", path).code, 0)
+  local check = eirun("check", path)
+  t.eq(check.code, 0, check.stdout)
+  local again = eirun("new", path)
+  t.eq(again.code, 1)
+  t.match(again.stderr, "%-%-force")
+end)
+
+t.test("the_man_page_names_options_and_exit_codes", function()
+  local page = eirun("man").stdout
+  t.match(page, "%.TH EIRUN 1")
+  t.match(page, "kubeconfig")
+  t.match(page, "interrupted")
+end)
+
+t.test("a_real_target_without_credentials_says_what_to_do", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, [[
+    local play = require "eirun.play"
+    return play.book { name = "x", run = function() end }
+  ]])
+  local run = process.run { program, path, "--region", "cn-hangzhou", clear_env = true,
+    env = { HOME = dir.path, PATH = "/usr/bin:/bin" }, timeout = 20 }
+  t.eq(run.code, 1)
+  t.match(run.stderr, "ALIBABA_CLOUD_ACCESS_KEY_ID")
+end)
