@@ -1,0 +1,174 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The scheduler: keeps what every node carries, and gives pods without a node one, or says why not.
+local common = require "sandbox.kube.controllers.common"
+local events = require "sandbox.kube.events"
+local resources = require "sandbox.kube.resources"
+local sched = require "sandbox.kube.sched"
+local status = require "sandbox.kube.status"
+local subresources = require "sandbox.kube.subresources"
+local value = require "sandbox.kube.value"
+
+local scheduler = {}
+
+local PODS, NODES, PVS, PVCS = resources.pods, resources.nodes, resources.persistentvolumes, resources.persistentvolumeclaims
+local NAME = "default-scheduler"
+-- Pods that found no node are tried again after this even when nothing seems to have changed.
+local FLUSH = 300
+
+local function waiting(pod)
+  return not pod.spec.nodeName and pod.spec.schedulerName == NAME and not pod.metadata.deletionTimestamp
+    and not common.pod_finished(pod) and #(pod.spec.schedulingGates or {}) == 0
+end
+
+-- The pods on every node and what they take.
+local Cache = {}
+Cache.__index = Cache
+
+local function new_cache()
+  return setmetatable({ nodes = {}, where = {} }, Cache)
+end
+
+function Cache:node(name)
+  local node = self.nodes[name]
+  if not node then
+    node = { name = name, requested = {}, count = 0, ports = {}, pods = {}, anti = {} }
+    self.nodes[name] = node
+  end
+  return node
+end
+
+local function account(node, pod, sign)
+  for name, milli in pairs(sched.requests_of(pod)) do node.requested[name] = (node.requested[name] or 0) + sign * milli end
+  for port in pairs(sched.host_ports(pod)) do node.ports[port] = sign > 0 or nil end
+  node.count = node.count + sign
+end
+
+function Cache:remove(key)
+  local name = self.where[key]
+  if not name then return end
+  local node = self.nodes[name]
+  account(node, node.pods[key], -1)
+  node.pods[key], node.anti[key], self.where[key] = nil, nil, nil
+end
+
+function Cache:set(key, pod)
+  self:remove(key)
+  if not pod or not pod.spec.nodeName or common.pod_finished(pod) then return end
+  local node = self:node(pod.spec.nodeName)
+  node.pods[key], self.where[key] = pod, pod.spec.nodeName
+  if value.get(pod, "spec", "affinity", "podAntiAffinity") then node.anti[key] = pod end
+  account(node, pod, 1)
+end
+
+-- Nodes that exist, by name.
+function Cache:list()
+  local list = {}
+  for _, node in value.sorted(self.nodes) do
+    if node.obj then list[#list + 1] = node end
+  end
+  return list
+end
+
+-- Higher priority first, then who came first.
+local function in_turn(a, b)
+  local x, y = a.spec.priority or 0, b.spec.priority or 0
+  if x ~= y then return x > y end
+  return common.oldest_first(a, b)
+end
+
+function scheduler.start(m)
+  local reg, store = m.registry, m.store
+  local recorder = events.recorder(reg, NAME)
+  local cache, pending = new_cache(), {}
+
+  local function volumes_of(pod)
+    local list = {}
+    for _, v in ipairs(pod.spec.volumes or {}) do
+      local name = value.get(v, "persistentVolumeClaim", "claimName")
+      if name then
+        local claim = store:object(PVCS, pod.metadata.namespace, name)
+        if not claim then return nil, ('persistentvolumeclaim "%s" not found'):format(name) end
+        if claim.metadata.deletionTimestamp then return nil, ('persistentvolumeclaim "%s" is being deleted'):format(name) end
+        if value.get(claim, "status", "phase") == "Lost" then
+          return nil, ('persistentvolumeclaim "%s" bound to non-existent persistentvolume "%s"'):format(name, claim.spec.volumeName or "")
+        end
+        if value.get(claim, "status", "phase") ~= "Bound" then return nil, "pod has unbound immediate PersistentVolumeClaims" end
+        list[#list + 1] = store:object(PVS, nil, claim.spec.volumeName)
+      end
+    end
+    return list
+  end
+
+  local function facts_of(pod)
+    local volumes, blocked = volumes_of(pod)
+    return { requests = sched.requests_of(pod), ports = sched.host_ports(pod), volumes = volumes, blocked = blocked }
+  end
+
+  local function refuse(pod, message)
+    recorder:event(PODS, pod, "Warning", "FailedScheduling", message)
+    local c = { type = "PodScheduled", status = "False", reason = "Unschedulable", message = message }
+    local was = common.condition(pod, "PodScheduled")
+    if was and was.status == c.status and was.message == message then return end
+    reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
+      return value.with(old, { "status", "conditions" }, common.with_condition(value.get(old, "status", "conditions"), c, reg:time()))
+    end, { manager = "kube-scheduler", subresource = "status" })
+  end
+
+  local function place(pod)
+    local node, message = sched.choose(pod, cache:list(), facts_of(pod))
+    if not node then return refuse(pod, message) end
+    local ok, err = pcall(subresources.bind, reg, pod.metadata.namespace, pod.metadata.name, node.name)
+    if not ok and not status.is(err) then error(err, 0) end
+    if not ok then return end
+    recorder:event(PODS, pod, "Normal", "Scheduled", ("Successfully assigned %s/%s to %s"):format(pod.metadata.namespace,
+      pod.metadata.name, node.name))
+  end
+
+  -- One turn: everything that waits, in order.
+  local function turn()
+    local list = {}
+    for key in pairs(pending) do
+      local pod = store:object(PODS, common.split(key))
+      if pod and waiting(pod) then list[#list + 1] = pod else pending[key] = nil end
+    end
+    table.sort(list, in_turn)
+    for _, pod in ipairs(list) do place(pod) end
+    return next(pending) and FLUSH or nil
+  end
+
+  local q = m:queue("scheduler", m.lag.scheduler, turn)
+
+  local function on_pod(event)
+    local pod, key = event.new.obj, event.new.key
+    local gone = event.type == "DELETED"
+    local freed = cache.where[key] and (gone or common.pod_finished(pod))
+    cache:set(key, not gone and pod or nil)
+    local was = pending[key]
+    pending[key] = not gone and waiting(pod) or nil
+    local spec_moved = event.old and not value.equal(event.old.obj.spec, pod.spec)
+    if pending[key] and (not was or spec_moved) or freed and next(pending) then q:add "turn" end
+  end
+
+  local function on_node(event)
+    local node = cache:node(event.new.name)
+    local old = event.old and event.old.obj
+    node.obj = event.type ~= "DELETED" and event.new.obj or nil
+    local changed = not old or not node.obj or not value.equal(old.spec, node.obj.spec)
+      or not value.equal(value.get(old, "status", "allocatable"), value.get(node.obj, "status", "allocatable"))
+      or not value.equal(old.metadata.labels, node.obj.metadata.labels)
+    if changed and next(pending) then q:add "turn" end
+  end
+
+  local function on_volume()
+    if next(pending) then q:add "turn" end
+  end
+
+  for _, rec in ipairs(store:list(NODES)) do on_node { type = "ADDED", new = rec } end
+  for _, rec in ipairs(store:list(PODS)) do on_pod { type = "ADDED", new = rec } end
+  store:subscribe(NODES, on_node)
+  store:subscribe(PODS, on_pod)
+  store:subscribe(PVCS, on_volume)
+  store:subscribe(PVS, on_volume)
+end
+
+return scheduler

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes schema_data.lua from Kubernetes' own api/openapi-spec/swagger.json (k8s.io/kubernetes, Apache-2.0).
+
+    python3 gen_schema.py $(go list -m -f '{{.Dir}}' k8s.io/kubernetes@v1.36.3)/api/openapi-spec/swagger.json > schema_data.lua
+
+Only facts are taken: the names and types of fields, list-map keys, patch strategies.
+"""
+import json
+import sys
+
+ROOTS = """
+core.v1: Pod Service Endpoints Node Namespace ConfigMap Secret PersistentVolume PersistentVolumeClaim ServiceAccount Event
+core.v1: PodTemplate ReplicationController ResourceQuota LimitRange Binding
+apps.v1: Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision
+batch.v1: Job CronJob
+autoscaling.v2: HorizontalPodAutoscaler
+autoscaling.v1: Scale
+networking.v1: Ingress IngressClass NetworkPolicy
+policy.v1: PodDisruptionBudget Eviction
+coordination.v1: Lease
+discovery.v1: EndpointSlice
+events.v1: Event
+storage.v1: StorageClass CSIDriver CSINode VolumeAttachment
+rbac.v1: Role RoleBinding ClusterRole ClusterRoleBinding
+scheduling.v1: PriorityClass
+authentication.v1: TokenRequest TokenReview SelfSubjectReview
+authorization.v1: SubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview
+apiregistration.v1: APIService
+apiextensions.v1: CustomResourceDefinition
+meta.v1: DeleteOptions
+"""
+PREFIXES = [
+    ("io.k8s.api.", ""),
+    ("io.k8s.apimachinery.pkg.apis.", ""),
+    ("io.k8s.kube-aggregator.pkg.apis.", ""),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.", ""),
+]
+SCALARS = {"string": "s", "integer": "i", "boolean": "b", "number": "n"}
+OPAQUE = {
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": "q",
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "o",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "x",
+    "io.k8s.apimachinery.pkg.runtime.RawExtension": "x",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON": "x",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps": "x",
+}
+
+
+def short(name):
+    for prefix, instead in PREFIXES:
+        if name.startswith(prefix):
+            return instead + name[len(prefix):]
+    raise SystemExit("no short name for " + name)
+
+
+class Generator:
+    def __init__(self, definitions):
+        self.definitions = definitions
+        self.by_short = {}
+        for name in definitions:
+            try:
+                self.by_short[short(name)] = name
+            except SystemExit:
+                pass
+        self.out = {}
+
+    def type_of(self, schema):
+        if "$ref" in schema:
+            name = schema["$ref"].rsplit("/", 1)[1]
+            if name in OPAQUE:
+                return OPAQUE[name]
+            target = self.definitions[name]
+            if "properties" not in target:
+                return "t" if target.get("format") == "date-time" else SCALARS.get(target.get("type"), "x")
+            self.emit(name)
+            return "@" + short(name)
+        kind = schema.get("type")
+        if kind == "array":
+            return self.list_of(schema)
+        if kind == "object":
+            if "additionalProperties" not in schema:
+                return "x"
+            atomic = "!" if schema.get("x-kubernetes-map-type") == "atomic" else ""
+            return "{" + self.type_of(schema["additionalProperties"]) + atomic
+        return SCALARS.get(kind, "x")
+
+    def list_of(self, schema):
+        text = "[" + self.type_of(schema["items"])
+        how = schema.get("x-kubernetes-list-type")
+        if how == "map":
+            return text + "=" + ",".join(schema["x-kubernetes-list-map-keys"])
+        return text + ("*" if how == "set" else "")
+
+    def field(self, name, schema, required):
+        text = name + ":" + self.type_of(schema)
+        strategy = schema.get("x-kubernetes-patch-strategy", "")
+        if "merge" in strategy:
+            text += "%" + schema.get("x-kubernetes-patch-merge-key", "")
+        if "retainKeys" in strategy:
+            text += "~"
+        return text + ("^" if required else "")
+
+    def emit(self, name):
+        key = short(name)
+        if key in self.out:
+            return
+        self.out[key] = ""
+        definition = self.definitions[name]
+        required = definition.get("required", [])
+        fields = [self.field(n, s, n in required) for n, s in sorted(definition.get("properties", {}).items())]
+        atomic = "! " if definition.get("x-kubernetes-map-type") == "atomic" else ""
+        self.out[key] = atomic + " ".join(fields)
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as source:
+        generator = Generator(json.load(source)["definitions"])
+    for line in ROOTS.split("\n"):
+        if ":" in line:
+            group, kinds = line.split(":")
+            for kind in kinds.split():
+                generator.emit(generator.by_short[group.strip() + "." + kind])
+    print("-- SPDX-License-Identifier: Apache-2.0")
+    print("-- Generated by gen_schema.py from api/openapi-spec/swagger.json of k8s.io/kubernetes v1.36.3 (Apache-2.0). Do not edit.")
+    print("-- luacheck: ignore 631")
+    print("return {")
+    for key in sorted(generator.out):
+        print('["%s"]="%s",' % (key, generator.out[key]))
+    print("}")
+
+
+main()

@@ -1,0 +1,116 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Reads a body as the typed API does: nulls go, types are checked, unknown fields are told and dropped, quantities get
+-- their stored spelling. The result is a fresh table that may be changed.
+local json = require "eirun.core.json"
+local quantity = require "sandbox.kube.quantity"
+local schema = require "sandbox.kube.schema"
+local status = require "sandbox.kube.status"
+local value = require "sandbox.kube.value"
+
+local normalise = {}
+
+local null = json.null
+local QUANTITY = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+local GO_TYPES = { s = "string", i = "int32", b = "bool", n = "float64", t = "string", list = "[]", map = "map[string]" }
+
+local function json_type(v)
+  if type(v) ~= "table" then return type(v) == "boolean" and "bool" or type(v) end
+  return value.is_list(v) and "array" or "object"
+end
+
+local function mismatch(state, v, field, path)
+  local wanted = GO_TYPES[field.kind] or field.ref or "string"
+  if not state.wrong then
+    state.wrong = ("json: cannot unmarshal %s into Go struct field %s of type %s"):format(json_type(v),
+      path:gsub("%[%d+%]", ""), wanted)
+  end
+end
+
+local read
+
+local function read_struct(v, struct, path, state)
+  local new = {}
+  for key, member in pairs(v) do
+    local field = struct.fields[key]
+    local inner = path == "" and key or path .. "." .. key
+    if not field then
+      state.unknown[#state.unknown + 1] = ('unknown field "%s"'):format(inner)
+    elseif member ~= null then
+      new[key] = read(member, field, inner, state)
+    end
+  end
+  return new
+end
+
+local function read_list(v, field, path, state)
+  local new = json.array {}
+  for i, item in ipairs(v) do
+    if item ~= null then new[#new + 1] = read(item, field.elem, ("%s[%d]"):format(path, i - 1), state) end
+  end
+  return new
+end
+
+local function read_map(v, field, path, state)
+  local new = {}
+  for key, item in pairs(v) do
+    new[key] = item == null and "" or read(item, field.elem, path .. "." .. key, state)
+  end
+  return new
+end
+
+local SCALARS = {
+  s = function(v) return type(v) == "string" end,
+  t = function(v) return type(v) == "string" end,
+  i = function(v) return type(v) == "number" and math.tointeger(v) ~= nil end,
+  n = function(v) return type(v) == "number" end,
+  b = function(v) return type(v) == "boolean" end,
+  o = function(v) return type(v) == "string" or math.tointeger(v) ~= nil end,
+}
+
+local function read_quantity(v, state)
+  if not quantity.valid(v) then
+    state.wrong = state.wrong or QUANTITY
+    return v
+  end
+  return quantity.canonical(v)
+end
+
+function read(v, field, path, state)
+  local kind = field.kind
+  local fits = SCALARS[kind]
+  if fits then
+    if not fits(v) then mismatch(state, v, field, path) end
+    return v
+  end
+  if kind == "q" then return read_quantity(v, state) end
+  if kind == "x" then return value.without_nulls(v) end
+  local list = kind == "list"
+  if type(v) ~= "table" or (list and next(v) ~= nil and not value.is_list(v)) or (not list and value.is_list(v)) then
+    mismatch(state, v, field, path)
+    return nil
+  end
+  if list then return read_list(v, field, path, state) end
+  if kind == "map" then return read_map(v, field, path, state) end
+  return read_struct(v, schema.struct(field.ref), path, state)
+end
+
+local function report(r, state, mode, warnings)
+  local prefix = ('%s in version "%s" cannot be handled as a %s: '):format(r.kind, r.version, r.kind)
+  if state.wrong then status.bad_request(prefix .. state.wrong) end
+  table.sort(state.unknown)
+  if #state.unknown == 0 or mode == "Ignore" then return end
+  if mode == "Strict" then status.bad_request(prefix .. "strict decoding error: " .. table.concat(state.unknown, ", ")) end
+  for _, text in ipairs(state.unknown) do warnings[#warnings + 1] = text end
+end
+
+-- The object as r's type without kind and apiVersion. mode: Ignore, Warn (default) or Strict; warnings: a list to fill.
+function normalise.object(r, body, mode, warnings)
+  local state = { unknown = {} }
+  local new = read_struct(body, schema.struct(r.schema), "", state)
+  report(r, state, mode, warnings or {})
+  new.kind, new.apiVersion = nil, nil
+  new.metadata = new.metadata or {}
+  return new
+end
+
+return normalise

@@ -1,0 +1,184 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What a kind does with an object on its way in, beside defaults and validation: fields that the server sets, keeps
+-- or takes away, and the admission plug-ins that are on by default.
+local json = require "eirun.core.json"
+local quantity = require "sandbox.kube.quantity"
+local status = require "sandbox.kube.status"
+local value = require "sandbox.kube.value"
+
+local strategy = {}
+
+local create, update = {}, {}
+
+local function add_finalizer(obj, name)
+  obj.metadata.finalizers = obj.metadata.finalizers or json.array {}
+  if not value.contains(obj.metadata.finalizers, name) then table.insert(obj.metadata.finalizers, name) end
+end
+
+local function any_resource(spec, kind)
+  for _, c in ipairs(spec.containers or {}) do
+    if c.resources and c.resources[kind] and next(c.resources[kind]) then return true end
+  end
+end
+
+local function guaranteed(spec)
+  for _, c in ipairs(spec.containers or {}) do
+    local limits, requests = c.resources and c.resources.limits or {}, c.resources and c.resources.requests or {}
+    for _, name in ipairs { "cpu", "memory" } do
+      if not limits[name] or quantity.milli(limits[name]) ~= quantity.milli(requests[name] or limits[name]) then return false end
+    end
+  end
+  return true
+end
+
+-- Only cpu and memory count for the class.
+local function qos(spec)
+  if guaranteed(spec) then return "Guaranteed" end
+  for _, kind in ipairs { "limits", "requests" } do
+    for _, c in ipairs(any_resource(spec, kind) and spec.containers or {}) do
+      local set = c.resources[kind] or {}
+      if set.cpu or set.memory then return "Burstable" end
+    end
+  end
+  return "BestEffort"
+end
+
+local function has_toleration(spec, key)
+  for _, t in ipairs(spec.tolerations or {}) do
+    if (t.key == key or (t.key or "") == "") and (t.effect == "NoExecute" or (t.effect or "") == "") then return true end
+  end
+end
+
+-- Admission DefaultTolerationSeconds.
+local function default_tolerations(spec)
+  for _, key in ipairs { "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable" } do
+    if not has_toleration(spec, key) then
+      spec.tolerations = spec.tolerations or json.array {}
+      table.insert(spec.tolerations, { key = key, operator = "Exists", effect = "NoExecute", tolerationSeconds = 300 })
+    end
+  end
+end
+
+-- Admission Priority.
+local function priority(reg, pod)
+  local name = pod.spec.priorityClassName
+  if not name then
+    pod.spec.priority = pod.spec.priority or 0
+  else
+    local r = reg.resources.priorityclasses
+    local class = reg.store:object(r, nil, name)
+    if not class then status.forbidden(reg.resources.pods, pod.metadata.name, ("no PriorityClass with name %s was found"):format(name)) end
+    pod.spec.priority = class.value
+    pod.spec.preemptionPolicy = pod.spec.preemptionPolicy or class.preemptionPolicy
+  end
+  pod.spec.preemptionPolicy = pod.spec.preemptionPolicy or "PreemptLowerPriority"
+end
+
+-- Admission ServiceAccount (without the projected token volume: nothing in a sandbox pod reads it).
+local function service_account(reg, pod)
+  pod.spec.serviceAccountName = pod.spec.serviceAccountName or pod.spec.serviceAccount or "default"
+  pod.spec.serviceAccount = pod.spec.serviceAccountName
+  local ns, name = pod.metadata.namespace, pod.spec.serviceAccountName
+  if not reg.store:get(reg.resources.serviceaccounts, ns, name) then
+    status.forbidden(reg.resources.pods, pod.metadata.name, ("error looking up service account %s/%s: serviceaccount %s not found")
+      :format(ns, name, status.quoted(name)))
+  end
+end
+
+function create.pods(reg, pod)
+  service_account(reg, pod)
+  default_tolerations(pod.spec)
+  priority(reg, pod)
+  pod.status = { phase = "Pending", qosClass = qos(pod.spec) }
+end
+
+function create.services(reg, svc)
+  svc.status = { loadBalancer = {} }
+  reg.addresses:assign(svc)
+end
+
+function update.services(reg, new, old)
+  if old.spec.clusterIP and not new.spec.clusterIP and new.spec.type ~= "ExternalName" then
+    new.spec.clusterIP, new.spec.clusterIPs = old.spec.clusterIP, old.spec.clusterIPs
+  end
+  for i, port in ipairs(new.spec.ports or {}) do
+    local before = old.spec.ports and old.spec.ports[i]
+    if before and port.nodePort == nil and new.spec.type ~= "ClusterIP" then port.nodePort = before.nodePort end
+  end
+  reg.addresses:assign(new)
+end
+
+function create.namespaces(_, ns)
+  ns.spec.finalizers = json.array { "kubernetes" }
+  ns.status = { phase = "Active" }
+end
+
+-- A node that is not said to be ready takes no pods: admission TaintNodesByCondition.
+function create.nodes(_, node)
+  node.spec = node.spec or {}
+  node.spec.taints = node.spec.taints or json.array {}
+  if not value.find(node.spec.taints, "key", "node.kubernetes.io/not-ready") then
+    table.insert(node.spec.taints, { key = "node.kubernetes.io/not-ready", effect = "NoSchedule" })
+  end
+end
+
+create["persistentvolumes"] = function(_, pv)
+  add_finalizer(pv, "kubernetes.io/pv-protection")
+  pv.status = { phase = "Pending" }
+end
+
+local function default_class(reg)
+  for _, rec in ipairs(reg.store:list(reg.resources.storageclasses)) do
+    local notes = rec.obj.metadata.annotations or {}
+    if notes["storageclass.kubernetes.io/is-default-class"] == "true" then return rec.name end
+  end
+end
+
+function create.persistentvolumeclaims(reg, pvc)
+  add_finalizer(pvc, "kubernetes.io/pvc-protection")
+  if pvc.spec.storageClassName == nil then pvc.spec.storageClassName = default_class(reg) end
+  pvc.status = { phase = "Pending" }
+end
+
+create["jobs.batch"] = function(_, job)
+  job.status = {}
+  if job.spec.manualSelector then return end
+  local uid = job.metadata.uid
+  local labels = job.spec.template.metadata.labels or {}
+  job.spec.template.metadata.labels = labels
+  for _, prefix in ipairs { "", "batch.kubernetes.io/" } do
+    labels[prefix .. "controller-uid"], labels[prefix .. "job-name"] = uid, job.metadata.name
+  end
+  job.spec.selector = { matchLabels = { ["batch.kubernetes.io/controller-uid"] = uid } }
+end
+
+create["poddisruptionbudgets.policy"] = function(_, pdb)
+  pdb.status = { currentHealthy = 0, desiredHealthy = 0, disruptionsAllowed = 0, expectedPods = 0 }
+end
+
+create["horizontalpodautoscalers.autoscaling"] = function(_, hpa)
+  hpa.status = { desiredReplicas = 0 }
+end
+
+create["ingresses.networking.k8s.io"] = function(_, ingress)
+  ingress.status = { loadBalancer = {} }
+end
+
+for _, id in ipairs { "replicasets.apps" } do
+  create[id] = function(_, obj) obj.status = { replicas = 0 } end
+end
+
+-- Kinds whose status a client may give with the object.
+local KEEPS_STATUS = { nodes = true }
+
+function strategy.create(reg, r, obj)
+  if r.status and not KEEPS_STATUS[r.id] and not create[r.id] then obj.status = {} end
+  if r.generation then obj.metadata.generation = 1 end
+  if create[r.id] then create[r.id](reg, obj) end
+end
+
+function strategy.update(reg, r, new, old)
+  if update[r.id] then update[r.id](reg, new, old) end
+end
+
+return strategy
