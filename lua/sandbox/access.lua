@@ -3,7 +3,7 @@
 -- a kubeconfig of a real control plane (args.kubeconfig) that one takes the emulated server's place.
 local crypto = require "eirun.core.crypto"
 local fs = require "eirun.core.fs"
-local yaml = require "eirun.core.yaml"
+
 local kubeclient = require "sandbox.kubeclient"
 
 local access = {}
@@ -33,7 +33,7 @@ end
 
 local function emulated(ctx, server, token)
   local name = "kubernetes"
-  return yaml.encode {
+  return require("eirun.core.yaml").encode {
     apiVersion = "v1", kind = "Config", ["current-context"] = "kubernetes-admin-" .. ctx.cluster_id,
     clusters = { { name = name, cluster = { server = server,
       ["certificate-authority-data"] = crypto.base64(ctx.ca.cert_pem) } } },

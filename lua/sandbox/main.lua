@@ -40,13 +40,7 @@ local function announcement(ctx)
     routes = json.array(ctx.server:routes()), first_boot = ctx.first_boot }
 end
 
-local function run(args)
-  settle_directory(args.dir)
-  local lock, err = fs.lock(args.dir .. "/lock")
-  if not lock then error(err, 0) end
-  settle_clock(args)
-  local ctx = world.new(args)
-  ctx.lock = lock
+local function start_all(ctx)
   for _, name in ipairs(parts) do start_part(ctx, name) end
   server.start(ctx)
   ctx.emit("started", {})
@@ -54,6 +48,26 @@ local function run(args)
   if ctx.mode == "serve" then serving.write(ctx) end
   vm.announce(assert(json.encode(announcement(ctx))))
   ctx.scope:join()
+end
+
+-- Also runs when the state is cancelled; what was acknowledged has been committed long before.
+local function close(ctx)
+  if ctx.mode == "serve" then serving.remove(ctx.dir) end
+  if ctx.server then ctx.server:close() end
+  ctx.emit("stopping", {})
+  if ctx.access_logs then ctx.access_logs:close() end
+  ctx.store:close()
+end
+
+local function run(args)
+  settle_directory(args.dir)
+  local lock <close>, err = fs.lock(args.dir .. "/lock")
+  if not lock then error(err, 0) end
+  settle_clock(args)
+  local ctx = world.new(args)
+  local ok, failure = pcall(start_all, ctx)
+  close(ctx)
+  if not ok then error(failure, 0) end
 end
 
 return function(text) return run(assert(json.decode(text))) end
