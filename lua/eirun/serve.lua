@@ -2,6 +2,7 @@
 -- Inference jobs as arena makes them, found again on the next run, ready only when the model answers.
 local ensure = require "eirun.kube.ensure"
 local errors = require "eirun.errors"
+local fs = require "eirun.core.fs"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local manifest = require "eirun.serve.manifest"
@@ -214,6 +215,17 @@ function M.ensure_tensorflow(k8s, given)
     name = job.fullname, job = job.name, version = job.version, model = given.model_name, deployment = job.fullname, port = given.rest_port,
     model_version = manifest.asked_version(given.version_policy), service = { name = job.fullname, namespace = k8s.ns }, k8s = k8s,
   }, App)
+end
+
+---The text of a request that the model answers, from a file of JSON.
+---@param path string
+---@return string
+---Example: `serve.sample "models/bert/sample.json"`. Raises "not_found" for no such file, "invalid" for what is no JSON.
+function M.sample(path)
+  local text = errors.check(fs.read(path))
+  local value, problem = json.decode(text)
+  if value == nil then errors.raise("invalid", ("'%s' is no JSON: %s"):format(path, problem.message), { object = path }) end
+  return text
 end
 
 -- The face of a running job ------------------------------------------------------------------------------------------------

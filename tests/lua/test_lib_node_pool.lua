@@ -1,0 +1,121 @@
+-- SPDX-License-Identifier: Apache-2.0
+local t = require "eirun.test"
+local autoscaling = require "eirun.ack.autoscaling"
+local json = require "eirun.core.json"
+local pool_spec = require "eirun.ack.pool_spec"
+local ratio = require "eirun.ack.ratio"
+
+local function given(more)
+  local made = {
+    name = "bert-gpu", instance_types = { "ecs.gn6i-c4g1.xlarge", "ecs.gn7i-c8g1.2xlarge" }, vswitch_ids = { "vsw-a", "vsw-b" },
+    autoscale = { min = 1, max = 10 }, spot = { on_demand_percent = 30 }, labels = { inference = "tensorflow" },
+  }
+  for key, value in pairs(more or {}) do made[key] = value end
+  return made
+end
+
+t.test("a_spot_pool_is_asked_for_with_all_three_numbers", function()
+  t.eq(json.encode(pool_spec.create_body(given())), '{"auto_scaling":{"enable":true,"max_instances":10,"min_instances":1,"type":"gpu"},' ..
+    '"kubernetes_config":{"labels":[{"key":"inference","value":"tensorflow"}]},"management":{"enable":false},' ..
+    '"nodepool_info":{"name":"bert-gpu","type":"ess"},"scaling_group":{"compensate_with_on_demand":true,' ..
+    '"instance_charge_type":"PostPaid","instance_types":["ecs.gn6i-c4g1.xlarge","ecs.gn7i-c8g1.2xlarge"],' ..
+    '"multi_az_policy":"COST_OPTIMIZED","on_demand_base_capacity":0,"on_demand_percentage_above_base_capacity":30,' ..
+    '"spot_instance_pools":2,"spot_instance_remedy":true,"spot_strategy":"SpotAsPriceGo","tags":[{"key":"managed-by",' ..
+    '"value":"eirun"}],"vswitch_ids":["vsw-a","vsw-b"]}}')
+end)
+
+t.test("a_fixed_pool_has_a_size_and_no_spot_numbers", function()
+  local body = pool_spec.create_body { name = "cpu", instance_types = { "ecs.g7.xlarge" }, vswitch_ids = { "vsw-a" }, size = 2 }
+  t.eq(body.auto_scaling, { enable = false })
+  t.eq(body.scaling_group.desired_size, 2)
+  t.eq({ body.scaling_group.spot_strategy, body.scaling_group.spot_instance_pools }, { "NoSpot" })
+end)
+
+local refused = {
+  { { spot = { on_demand_percent = 130 } }, "on_demand_percent must be at most 100" },
+  { { autoscale = { min = 5, max = 2 } }, "autoscale.min is 5, above autoscale.max, 2" },
+  { { size = 3 }, "exclude each other" },
+  { { instance_types = {} }, "must name 1 to 10 instance types" },
+  { { instance_types = { "ecs.gn6i-c4g1.xlarge", "ecs.g7.xlarge" } }, "mixes types with and without a GPU" },
+  { { spot = { pools = 3 } }, "only 2 instance types are named" },
+  { { policy = "BALANCE", spot = { compensate = true } }, "works with policy COST_OPTIMIZED only" },
+  { { spot = { strategy = "SpotWithPriceLimit" } }, "price_limit is missing" },
+  { { name = "-x" }, "is not made of letters" },
+  { { taints = { { key = "a", effect = "Never" } } }, "taints wants" },
+  { { spot = { on_demand_procent = 3 } }, "did you mean 'on_demand_percent'%?" },
+  { { vswitch_ids = {} }, "must name 1 to 8 vSwitches" },
+}
+
+for i, row in ipairs(refused) do
+  t.test("a_pool_that_cannot_be_is_refused_before_any_write_" .. i, function()
+    t.match(t.err("invalid", function() pool_spec.check(given(row[1])) end).message, row[2])
+  end)
+end
+
+-- What the API tells of a pool made from `given`, with what the vendor adds.
+local function observed(more)
+  local body = pool_spec.create_body(given())
+  body.nodepool_info.nodepool_id = "np1"
+  body.scaling_group.scaling_group_id = "asg-1"
+  body.scaling_group.system_disk_category = "cloud_efficiency"
+  table.insert(body.kubernetes_config.labels, 1, { key = "vendor/added", value = "x" })
+  body.scaling_group.vswitch_ids = json.array { "vsw-b", "vsw-a" }
+  for key, value in pairs(more or {}) do body.scaling_group[key] = value end
+  return body
+end
+
+t.test("a_pool_as_it_was_made_does_not_differ", function()
+  t.eq(pool_spec.compare(observed(), pool_spec.wanted(given())), {})
+end)
+
+t.test("another_percentage_is_one_change_and_the_update_sends_that_section_whole", function()
+  local wanted = pool_spec.wanted(given { spot = { on_demand_percent = 50 } })
+  local changes = pool_spec.compare(observed(), wanted)
+  t.eq(changes, { { field = "scaling_group.on_demand_percentage_above_base_capacity", from = 30, to = 50 } })
+  local body = pool_spec.modify_body(observed(), wanted, changes)
+  t.eq({ body.auto_scaling, body.kubernetes_config, body.update_nodes }, {})
+  t.eq({ body.scaling_group.on_demand_base_capacity, body.scaling_group.spot_instance_pools }, { 0, 2 })
+end)
+
+t.test("a_new_bound_sends_auto_scaling_whole_and_nothing_else", function()
+  local wanted = pool_spec.wanted(given { autoscale = { min = 0, max = 20 } })
+  local changes = pool_spec.compare(observed(), wanted)
+  t.eq(#changes, 2)
+  t.eq(pool_spec.modify_body(observed(), wanted, changes),
+    { auto_scaling = { enable = true, type = "gpu", min_instances = 0, max_instances = 20 } })
+end)
+
+t.test("labels_of_others_survive_an_update", function()
+  local wanted = pool_spec.wanted(given { labels = { inference = "triton" } })
+  local changes = pool_spec.compare(observed(), wanted)
+  t.eq(changes, { { field = "kubernetes_config.labels.inference", from = "tensorflow", to = "triton" } })
+  local body = pool_spec.modify_body(observed(), wanted, changes)
+  t.eq(body.kubernetes_config.labels, { { key = "inference", value = "triton" }, { key = "vendor/added", value = "x" } })
+  t.eq(body.update_nodes, true)
+end)
+
+t.test("a_spot_pool_cannot_become_an_ordinary_one", function()
+  local wanted = pool_spec.wanted { name = "bert-gpu", instance_types = given().instance_types, autoscale = { min = 1, max = 10 } }
+  local changes = pool_spec.compare(observed(), wanted)
+  t.match(t.err("conflict", function() pool_spec.check_changes("bert-gpu", changes) end).hint, "another name")
+end)
+
+t.test("a_pool_without_our_tag_is_somebody_elses", function()
+  t.eq(pool_spec.foreign(observed()), nil)
+  t.match(pool_spec.foreign(observed { tags = json.array {} }), "eirun did not make it")
+end)
+
+t.test("gpu_types_are_known_by_their_family", function()
+  t.eq({ pool_spec.is_gpu "ecs.gn6i-c4g1.xlarge", pool_spec.is_gpu "ecs.vgn6i-m4.xlarge", pool_spec.is_gpu "ecs.ebmgn7e.32xlarge",
+    pool_spec.is_gpu "ecs.g7.xlarge", pool_spec.is_gpu "ecs.c7.large" }, { true, true, true, false, false })
+end)
+
+t.test("the_rule_of_base_and_percentage", function()
+  t.eq(ratio.expected(10, { base = 1, percent = 30 }), { on_demand = 3.7, spot = 6.3 })
+  t.eq(ratio.expected(2, { base = 5, percent = 30 }), { on_demand = 2, spot = 0 })
+end)
+
+t.test("autoscaling_speaks_the_apis_strings_and_minutes", function()
+  t.eq(json.encode(autoscaling.wanted { scaler = "cluster-autoscaler", scan_interval = 30, cool_down = 600, utilization = 0.5 }),
+    '{"cool_down_duration":"10","scaler_type":"cluster-autoscaler","scan_interval":"30","utilization_threshold":"0.5"}')
+end)
