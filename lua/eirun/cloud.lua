@@ -274,8 +274,8 @@ end
 
 ---Who the run's keys belong to (STS GetCallerIdentity).
 ---@return {AccountId: string, Arn: string, IdentityType: string}
----Example: `print(cloud.whoami().Arn)`. Raises kind "denied" for keys that do not exist.
-function M.whoami()
+---Example: `print(cloud.caller_identity().Arn)`. Raises kind "denied" for keys that do not exist.
+function M.caller_identity()
   return M.call { product = "sts", action = "GetCallerIdentity" }
 end
 

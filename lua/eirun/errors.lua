@@ -41,7 +41,7 @@ end
 local function describe(err)
   local text = one_line(err.message) .. facts(err)
   if err.hint then text = text .. "; " .. one_line(err.hint) end
-  if err.cause then text = text .. ", caused by: " .. one_line(err.cause) end
+  if err.cause then text = text .. ", caused by: " .. one_line(err.cause.message) end
   return text
 end
 

@@ -22,7 +22,7 @@ local Client = client.Client
 ---Raises "denied" when no kubeconfig is issued, "invalid" for a bad one. `--kubeconfig FILE` on the command line wins.
 function M.connect(where)
   local given = target.current().kubeconfig
-  if given then return client.new(config.read(given)) end
+  if given then return client.new(config.read(given, target.current().context)) end
   if where.kubeconfig and type(where.kubeconfig) == "string" then return client.new(config.read(where.kubeconfig, where.context)) end
   local text = where.text or where:kubeconfig()
   return client.new(config.parse(text, { context = where.context, where = "kubeconfig of " .. tostring(where.id or "text") }))

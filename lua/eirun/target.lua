@@ -209,12 +209,29 @@ end
 local Session = {}
 Session.__index = Session
 
--- Clients first, then the sandbox's own state, which commits what it has.
-local function close(session)
+local function close_clients()
   for name, client in pairs(clients) do
     client:close()
     clients[name] = nil
   end
+end
+
+--- Works against a target made by hand: for tests of the library, and for programs that know theirs.
+---@param target eirun.Target
+---@return fun() undo closes its connections and brings the one before back
+--- Example: `local undo = target.use { sandbox = true, region = "cn-hangzhou", credentials = keys, endpoints = {} }`
+function M.use(target)
+  local before = current
+  current = target
+  return function()
+    close_clients()
+    current = before
+  end
+end
+
+-- Clients first, then the sandbox's own state, which commits what it has.
+local function close(session)
+  close_clients()
   current = nil
   if session.state then
     local state = session.state

@@ -112,7 +112,7 @@ end)
 
 t.test("the_rule_of_base_and_percentage", function()
   t.eq(ratio.expected(10, { base = 1, percent = 30 }), { on_demand = 3.7, spot = 6.3 })
-  t.eq(ratio.expected(2, { base = 5, percent = 30 }), { on_demand = 2, spot = 0 })
+  t.eq(ratio.expected(2, { base = 5, percent = 30 }), { on_demand = 2.0, spot = 0.0 })
 end)
 
 t.test("autoscaling_speaks_the_apis_strings_and_minutes", function()
