@@ -2,7 +2,6 @@
 -- The sandbox's own door, for `eirun sandbox status|fault` and for tests: not a cloud API. The token in serve.json
 -- (readable by its owner only) is the key. Reached at sandbox.eirun.invalid or at its own port.
 local clock = require "eirun.core.clock"
-local clock = require "eirun.core.clock"
 local json = require "eirun.core.json"
 local times = require "sandbox.times"
 
@@ -25,11 +24,6 @@ routes["GET /status"] = function(ctx, req) answer(req, 200, status(ctx)) end
 
 -- A second program on this sandbox lives in the same time.
 routes["GET /clock"] = function(ctx, req) answer(req, 200, { now = ctx.now(), factor = clock.factor() }) end
-
--- For a second process that adopts this one's clock.
-routes["GET /clock"] = function(ctx, req)
-  answer(req, 200, { kind = clock.kind(), factor = ctx.options.clock_factor or 1, now = ctx.now() })
-end
 
 routes["POST /faults"] = function(ctx, req)
   local body = req:body(1 << 20)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The sandbox cloud: one state directory, one set of services. Started in a state of its own by
--- eirun.core.vm; args is JSON { dir, mode="inprocess"|"serve", clock, seed, kubeconfig?, lag_scale?, lag? }.
+-- eirun.core.vm; args is JSON { dir, mode="inprocess"|"serve", clock, seed, kubeconfig?, lag_scale?, lag?, parts? }.
 local clock = require "eirun.core.clock"
 local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
@@ -41,7 +41,7 @@ local function announcement(ctx)
 end
 
 local function start_all(ctx)
-  for _, name in ipairs(parts) do start_part(ctx, name) end
+  for _, name in ipairs(ctx.options.parts or parts) do start_part(ctx, name) end
   server.start(ctx)
   ctx.emit("started", {})
   ctx.spawn("jobs", function() ctx.jobs:loop() end)

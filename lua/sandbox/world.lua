@@ -165,6 +165,8 @@ function world.new(options)
     bucket = world.bucket, mode = options.mode or "inprocess", now = task.now, options = options }
   ctx.log_project = "k8s-log-" .. ctx.cluster_id
   ctx.lag = lag.scaled(options.lag_scale, options.lag)
+  -- Pauses that are no fact of the table follow its scale all the same.
+  function ctx.scaled(seconds) return seconds * (options.lag_scale or 1) end
   add_log(ctx)
   add_store(ctx)
   add_randomness(ctx, tostring(options.seed or 1), ctx.boot)

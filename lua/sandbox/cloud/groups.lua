@@ -87,7 +87,7 @@ local function scale_out(ctx, group, count, cause)
   settle_activity(ctx, ctx.store:put("activity", activity.id, activity))
   if missing > 0 then
     ctx.emit("group.no_stock", { id = group.id, missing = missing })
-    if not group.auto_scaling then ctx.jobs:after(retry_after, "group.reconcile", { id = group.id }) end
+    if not group.auto_scaling then ctx.jobs:after(ctx.scaled(retry_after), "group.reconcile", { id = group.id }) end
   end
   return bought, missing, activity
 end

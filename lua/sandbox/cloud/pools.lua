@@ -169,7 +169,7 @@ local function finish_delete(ctx, task)
   if not pool then return nil end
   local group = groups.of_pool(ctx, pool)
   if groups.capacity(ctx, group).total > 0 then
-    if task.data.force then return "again", 5 end
+    if task.data.force then return "again" end
     pool.state = "delete_failed"
     ctx.store:put("pool", pool.id, pool)
     return "fail", "ScalingGroup's instances not empty"

@@ -7,7 +7,7 @@ local tasks = {}
 
 local finishers = {}
 
--- fn(ctx, task) when the time has come. It returns nil (success), "again", seconds, or "fail", message.
+-- fn(ctx, task) when the time has come. It returns nil (success), "again" (asked 5 s later), or "fail", message.
 function tasks.finisher(kind, fn) finishers[kind] = fn end
 
 local function log_event(ctx, record, level, reason, message)
@@ -45,7 +45,7 @@ local function due(ctx, data)
   local verdict, detail = nil, nil
   local finish = finishers[record.kind]
   if finish then verdict, detail = finish(ctx, record) end
-  if verdict == "again" then return ctx.jobs:after(detail or 5, "task.due", data) end
+  if verdict == "again" then return ctx.jobs:after(ctx.scaled(5), "task.due", data) end
   if verdict == "fail" then return close(ctx, record, "fail", detail) end
   close(ctx, record, "success")
 end

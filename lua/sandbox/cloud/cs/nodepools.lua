@@ -125,7 +125,7 @@ function nodepools.sync(call) return { RequestId = call.request_id } end
 
 local function all_joined(ctx, task)
   local group = ctx.store:get("group", task.data.group)
-  if group and groups.capacity(ctx, group).pending > 0 then return "again", 5 end
+  if group and groups.capacity(ctx, group).pending > 0 then return "again" end
 end
 
 function nodepools.start() tasks.finisher("nodes_joined", all_joined) end

@@ -140,7 +140,7 @@ local function nodes_removed(ctx, task)
     if task.data.drain and instance.ess ~= "Removing" and instance.drained then release(ctx, group, { instance }) end
   end
   if late and task.data.drain then return "fail", "drain-node job execute timeout" end
-  return "again", 5
+  return "again"
 end
 
 function nodes.start(ctx)
