@@ -49,7 +49,7 @@ return play.book {
     sample = play.path { default = "models/chnsenticorp/sample.json", help = "body of one request" },
     peak = play.number { default = 60, min = 1, help = "requests a second at the peak" },
     thresholds = play.list { default = { "p95<250ms", "errors<0.1%" }, help = "what the last 4 minutes at the peak must keep" },
-    report = play.path { default = "bert-report.html", help = "where the load test's report goes" },
+    report = play.string { default = "bert-report.html", help = "where the load test's report goes" },
   },
 
   run = function(p, arg)

@@ -136,6 +136,14 @@ local function check_names(book, values, source)
   end
 end
 
+-- A path that the playbook or its environment names lies beside the playbook; one of the command line where it was typed.
+local function beside(book, arg, value)
+  if arg.type ~= "path" or type(value) ~= "string" or value:sub(1, 1) == "/" or not book.dir or book.dir == "." then
+    return value
+  end
+  return book.dir .. "/" .. value
+end
+
 --- Merges defaults, an env file and the command line.
 ---@param book eirun.play.Book
 ---@param layers {source: string, values: table}[] weakest first
@@ -146,13 +154,15 @@ function M.resolve(book, layers)
   for _, name in ipairs(book.arg_names) do
     local arg = book.args[name]
     if arg.default ~= nil then
-      values[name], sources[name] = convert(name, arg, arg.default, "default"), "default"
+      values[name], sources[name] = convert(name, arg, beside(book, arg, arg.default), "default"), "default"
     end
   end
   for _, layer in ipairs(layers) do
     check_names(book, layer.values, layer.source)
     for name, value in pairs(layer.values) do
-      values[name], sources[name] = convert(name, book.args[name], value, layer.source), layer.source
+      local arg = book.args[name]
+      local given = layer.source == "command line" and value or beside(book, arg, value)
+      values[name], sources[name] = convert(name, arg, given, layer.source), layer.source
     end
   end
   return values, sources
