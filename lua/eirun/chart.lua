@@ -160,13 +160,15 @@ local function time_axis(from, to, opts)
     local x = math.floor((t - from) / (to - from) * (columns - 1) + 0.5)
     local label = axis.time(t)
     line[x + 1] = opts.unicode and "┬" or "+"
-    if x >= written then
-      text[#text + 1] = (" "):rep(x - written) .. label
-      written = x + #label
+    local place = math.min(x, columns - #label)
+    if place >= written then
+      text[#text + 1] = (" "):rep(place - written) .. label
+      written = place + #label + 1
+      text[#text + 1] = " "
     end
   end
   local corner = opts.unicode and "└" or "+"
-  return (" "):rep(opts.margin) .. corner .. table.concat(line), (" "):rep(opts.margin + 1) .. table.concat(text)
+  return (" "):rep(opts.margin) .. corner .. table.concat(line), (" "):rep(opts.margin + 1) .. table.concat(text):gsub(" +$", "")
 end
 
 local function settle(opts)

@@ -241,7 +241,7 @@ end
 ---@field in_flight integer
 
 local function progress_of(run)
-  local state, plan = run.core:state(), run.plan
+  local state, plan = run.core:state(true), run.plan
   local whole = math.max(0, math.floor(state.elapsed) - 1)
   local last = run.core:series(whole)[1] or {}
   return {
@@ -314,7 +314,7 @@ local function watch(run, opts)
   while not run:wait(opts.progress and run.opts.progress_every or nil) do
     opts.progress(run:progress())
   end
-  local failure = run.core:state().error
+  local failure = run.core:state(true).error
   if failure then
     error(errors.wrap(failure, "cannot load " .. opts.url .. ": " .. failure.message, { cause = false }), 0)
   end
@@ -337,7 +337,7 @@ function M.run(opts)
   local run <close> = M.start(opts)
   local ended, failure = pcall(watch, run, opts)
   if not ended then
-    local began = run.core:state().phase ~= "connecting"
+    local began = run.core:state(true).phase ~= "connecting"
     run:stop()
     if opts.on_cancel and began then opts.on_cancel(run:result()) end
     error(failure, 0)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// eirun.core.load: start(opts) -> run | nil, err; run:wait([seconds]) -> finished; run:stop(); run:state();
+// eirun.core.load: start(opts) -> run | nil, err; run:wait([seconds]) -> finished; run:stop(); run:state([brief]);
 // run:series(from); run:histogram(slice); run:close(). Seconds everywhere.
 #include "bind_load.h"
 
@@ -340,15 +340,17 @@ static void push_errors(lua_State *L, const uint64_t *outcomes) {
     }
 }
 
-static void push_slice(lua_State *L, const struct er_load_slice *slice) {
+static void push_slice(lua_State *L, const struct er_load_slice *slice, bool brief) {
     lua_createtable(L, 0, 5);
     set_integer(L, "planned", slice->planned);
     set_integer(L, "done", er_load_slice_done(slice));
     set_integer(L, "ok", slice->outcomes[ER_LOAD_OK]);
     push_errors(L, slice->outcomes);
     lua_setfield(L, -2, "errors");
-    push_latency(L, &slice->latency);
-    lua_setfield(L, -2, "latency");
+    if (!brief) {
+        push_latency(L, &slice->latency);
+        lua_setfield(L, -2, "latency");
+    }
 }
 
 static void push_example(lua_State *L, const struct er_load_example *example) {
@@ -363,10 +365,10 @@ static void push_example(lua_State *L, const struct er_load_example *example) {
     lua_setfield(L, -2, "text");
 }
 
-static void push_lists(lua_State *L, const struct er_load_stats *stats) {
+static void push_lists(lua_State *L, const struct er_load_stats *stats, bool brief) {
     lua_createtable(L, (int)stats->slice_count, 0);
     for (size_t i = 0; i < stats->slice_count; i++) {
-        push_slice(L, &stats->slices[i]);
+        push_slice(L, &stats->slices[i], brief);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "slices");
@@ -392,9 +394,11 @@ static void push_counts(lua_State *L, const struct er_load_worker *worker) {
     set_integer(L, "aborted", worker->aborted);
 }
 
-// Everything but the series: slices[1] is the whole plan, slices[i + 1] the i-th that start was given.
+// state([brief]): everything but the series, and when brief no latencies of the slices: slices[1] is the whole plan,
+// slices[i + 1] the i-th that start was given.
 static int l_state(lua_State *L) {
     struct run *run = check_run(L);
+    bool brief = lua_toboolean(L, 2);
     const struct er_load_worker *worker = &run->load->worker;
     static const char *const phases[] = {"connecting", "running", "finished"};
     lua_createtable(L, 0, 20);
@@ -404,7 +408,7 @@ static int l_state(lua_State *L) {
     bool finished = worker->phase == ER_LOAD_FINISHED;
     set_number(L, "elapsed", (double)(finished ? worker->ended : er_now(run->rt) - worker->start) / 1e9);
     push_counts(L, worker);
-    push_lists(L, &worker->stats);
+    push_lists(L, &worker->stats, brief);
     if (worker->error.status != ER_OK) {
         er_push_error(L, &worker->error);
         lua_setfield(L, -2, "error");
