@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scripts over the bindings of client and processes, run with every allocation from the n-th on failing, for each n
 // until one succeeds: nothing may crash, hang or leak, and a script that fails fails by an error.
-#include "check.h"
-#include "embedded.h"
 #include "http_peer.h"
-#include "runtime_internal.h"
-#include "vm.h"
+#include "script.h"
 
-#include <lauxlib.h>
 #include <signal.h>
-
-const struct er_embedded er_embedded[] = {{0}}; // modules come from the source tree
 
 enum { MOST_ALLOCATIONS = 3000 };
 
@@ -27,41 +21,20 @@ static int l_succeeded(lua_State *L) {
     return 0;
 }
 
-static void load_script(struct er_vm *vm, const char *script) {
+static void prepare(struct er_vm *vm) {
     lua_State *L = vm->L;
     lua_setwarnf(L, NULL, NULL); // Lua warns where it has no memory for a finaliser's call
     lua_register(L, "fail_from", l_fail_from);
     lua_register(L, "succeeded", l_succeeded);
     lua_pushstring(L, socket_path);
     lua_setglobal(L, "socket_path");
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    CHECK(luaL_loadstring(L, script) == LUA_OK);
-    lua_setfield(L, -2, "script");
-    lua_settop(L, 0);
 }
 
-static bool is_finished(void *vm) { return er_vm_finished(vm); }
-
-static bool survives(const char *script, unsigned n) {
-    struct er_runtime *rt;
-    struct er_vm *vm;
-    CHECK(er_runtime_new(&rt) == ER_OK);
-    CHECK(er_vm_new(rt, EIRUN_LUA_DIR, &vm) == ER_OK);
-    load_script(vm, script);
+static bool survives(const char *text, unsigned n) {
     char number[16];
     snprintf(number, sizeof number, "%u", n);
-    const char *argv[] = {number};
     succeeded = false;
-    CHECK(er_vm_start(vm, "script", 1, argv) == ER_OK);
-    bool ran = er_runtime_run(rt, is_finished, vm);
-    er_mem_fail_from(0);
-    CHECK(ran);
-    if (!er_vm_result(vm) && n > MOST_ALLOCATIONS) {
-        fprintf(stderr, "%s\n", luaL_tolstring(vm->L, -1, NULL));
-    }
-    lua_settop(vm->L, 0);
-    er_vm_free(vm);
-    er_runtime_free(rt);
+    script_run(&(struct script){.text = text, .prepare = prepare, .argument = number}, false);
     return succeeded;
 }
 
