@@ -103,27 +103,32 @@ local function total_of(files)
   return sum
 end
 
-local function send(bucket, given, files, progress)
-  task.map(files, function(file)
-    upload.put(bucket, given.to .. file.relative, file, { on_bytes = function(n)
-      progress.done = progress.done + n
-      step.progress { done = progress.done, total = progress.total, unit = "bytes", text = file.relative }
-    end })
-  end, FILES_AT_ONCE)
-end
-
-local function split(files, last)
-  local first, rest = {}, {}
+local function split(files, is_second)
+  local first, second = {}, {}
   for _, file in ipairs(files) do
-    local list = file.name == last and rest or first
+    local list = is_second(file) and second or first
     list[#list + 1] = file
   end
-  return first, rest
+  return first, second
+end
+
+local function send_one(bucket, given, file, progress)
+  upload.put(bucket, given.to .. file.relative, file, { on_bytes = function(n)
+    progress.done = progress.done + n
+    step.progress { done = progress.done, total = progress.total, unit = "bytes", text = file.relative }
+  end })
+end
+
+-- Small files several at a time; large ones one by one, since their parts go several at a time already.
+local function send(bucket, given, files, progress)
+  local small, large = split(files, function(file) return file.size > upload.SINGLE_MAX end)
+  task.map(small, function(file) send_one(bucket, given, file, progress) end, FILES_AT_ONCE)
+  for _, file in ipairs(large) do send_one(bucket, given, file, progress) end
 end
 
 -- If anything but the last file changes, the last one is what makes it visible, so it goes after them in any case.
 local function upload_all(bucket, given, todo)
-  local first, rest = split(todo, given.last)
+  local first, rest = split(todo, function(file) return file.name == given.last end)
   local progress = { done = 0, total = total_of(todo) }
   send(bucket, given, first, progress)
   send(bucket, given, rest, progress)
