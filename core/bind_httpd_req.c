@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests as Lua sees them: fields, headers, query, body.
 #include "bind_digests.h"
+#include "bind_http.h"
 #include "bind_httpd.h"
 
 #include <limits.h>
 #include <string.h>
-#include <strings.h>
-
-#define HEADERS "eirun.httpd.headers"
 
 static const int64_t default_body_max = INT64_C(64) << 20;
 
@@ -59,59 +57,6 @@ static int l_request_close(lua_State *L) {
 
 static void push_bytes(lua_State *L, struct er_httpd_bytes bytes) { lua_pushlstring(L, bytes.data, bytes.length); }
 
-// The value of pair `i` if its name is the string at `name`, whatever the case. [-0, +1 or 0, m]
-static bool push_if_named(lua_State *L, lua_Integer i, int name) {
-    lua_rawgeti(L, 1, i);
-    if (lua_istable(L, -1)) {
-        lua_rawgeti(L, -1, 1);
-        const char *this = lua_tostring(L, -1);
-        bool same = this && strcasecmp(this, lua_tostring(L, name)) == 0;
-        lua_pop(L, 1);
-        if (same) {
-            lua_rawgeti(L, -1, 2);
-            lua_remove(L, -2);
-            return true;
-        }
-    }
-    lua_pop(L, 1);
-    return false;
-}
-
-// headers:get(name) -> the first value | nil
-static int l_headers_get(lua_State *L) {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_checkstring(L, 2);
-    lua_Integer count = (lua_Integer)lua_rawlen(L, 1);
-    for (lua_Integer i = 1; i <= count; i++) {
-        if (push_if_named(L, i, 2)) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-// headers:list(name) -> all values, perhaps none
-static int l_headers_list(lua_State *L) {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_checkstring(L, 2);
-    lua_Integer count = (lua_Integer)lua_rawlen(L, 1), found = 0;
-    lua_newtable(L);
-    for (lua_Integer i = 1; i <= count; i++) {
-        if (push_if_named(L, i, 2)) {
-            lua_rawseti(L, 3, ++found);
-        }
-    }
-    return 1;
-}
-
-static void headers_type(lua_State *L) {
-    static const luaL_Reg methods[] = {{"get", l_headers_get}, {"list", l_headers_list}, {NULL, NULL}};
-    luaL_newmetatable(L, HEADERS);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
-}
-
 static void make_headers(lua_State *L, const struct er_httpd_head *head) {
     lua_createtable(L, head->field_count < INT_MAX ? (int)head->field_count : 0, 0);
     for (size_t i = 0; i < head->field_count; i++) {
@@ -123,7 +68,8 @@ static void make_headers(lua_State *L, const struct er_httpd_head *head) {
         lua_rawseti(L, -2, 2);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
-    luaL_setmetatable(L, HEADERS);
+    er_push_headers_metatable(L);
+    lua_setmetatable(L, -2);
 }
 
 // Made when first asked for, then kept in the request's user value. [-0, +1, m]
@@ -469,7 +415,6 @@ static const luaL_Reg methods[] = {
 };
 
 void httpd_request_type(lua_State *L) {
-    headers_type(L);
     er_handle_type(L, HTTPD_REQUEST, NULL, l_request_close);
     luaL_getmetatable(L, HTTPD_REQUEST);
     lua_newtable(L);

@@ -173,6 +173,9 @@ void er_httpd_conn_send(struct er_httpd_conn *conn, struct er_httpd_bytes head, 
         return;
     }
     er_httpd_conn_flush(conn);
+    if (conn->sending) {
+        er_httpd_conn_kick(conn); // from now on the peer has a deadline
+    }
 }
 
 bool er_httpd_conn_send_now(struct er_httpd_conn *conn, const char *text, size_t length) {

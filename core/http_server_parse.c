@@ -93,6 +93,9 @@ static int on_header_value(llhttp_t *parser, const char *at, size_t length) {
     if (conn->phase == CONN_REQUEST) {
         return skip_trailer(conn, length);
     }
+    if (!req->in_name) {
+        return refuse(conn, 400); // llhttp lets a name be empty
+    }
     struct er_httpd_field *field = &req->fields[req->head.field_count - 1];
     if (!req->in_value) {
         field->value = (uint32_t)req->text.length;
@@ -107,6 +110,9 @@ static int on_header_value_complete(llhttp_t *parser) {
     struct er_httpd_req *req = conn->req;
     if (conn->phase == CONN_REQUEST) {
         return 0;
+    }
+    if (!req->in_name || req->fields[req->head.field_count - 1].name_length == 0) {
+        return refuse(conn, 400);
     }
     struct er_httpd_field *field = &req->fields[req->head.field_count - 1];
     if (!req->in_value) {
