@@ -3,7 +3,6 @@
 -- a kubeconfig of a real control plane (args.kubeconfig) that one takes the emulated server's place.
 local crypto = require "eirun.core.crypto"
 local fs = require "eirun.core.fs"
-
 local kubeclient = require "sandbox.kubeclient"
 
 local access = {}
@@ -31,15 +30,29 @@ local function user_of(ctx, token)
   return { name = record.user, groups = record.groups }
 end
 
+local template = [[
+apiVersion: v1
+kind: Config
+clusters:
+- name: kubernetes
+  cluster:
+    server: $server
+    certificate-authority-data: $ca
+contexts:
+- name: $context
+  context:
+    cluster: kubernetes
+    user: kubernetes-admin
+current-context: $context
+users:
+- name: kubernetes-admin
+  user:
+    token: $token
+]]
+
 local function emulated(ctx, server, token)
-  local name = "kubernetes"
-  return require("eirun.core.yaml").encode {
-    apiVersion = "v1", kind = "Config", ["current-context"] = "kubernetes-admin-" .. ctx.cluster_id,
-    clusters = { { name = name, cluster = { server = server,
-      ["certificate-authority-data"] = crypto.base64(ctx.ca.cert_pem) } } },
-    contexts = { { name = "kubernetes-admin-" .. ctx.cluster_id, context = { cluster = name, user = "kubernetes-admin" } } },
-    users = { { name = "kubernetes-admin", user = { token = token } } },
-  }
+  local values = { server = server, ca = crypto.base64(ctx.ca.cert_pem), context = "kubernetes-admin-" .. ctx.cluster_id, token = token }
+  return (template:gsub("%$(%w+)", values))
 end
 
 local function loopback(ctx)

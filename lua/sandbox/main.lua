@@ -4,6 +4,7 @@
 local clock = require "eirun.core.clock"
 local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
+local task = require "eirun.core.task"
 local vm = require "eirun.core.vm"
 local server = require "sandbox.server"
 local serving = require "sandbox.serving"
@@ -14,10 +15,15 @@ local parts = { "sandbox.control", "sandbox.cloud", "sandbox.sls", "sandbox.oss"
 
 local owner_only = tonumber("700", 8)
 
--- A virtual clock goes on from what was committed last; a fresh world starts at a fixed date.
+-- A virtual clock goes on from what was committed last; a fresh world starts at a fixed date. The others keep their own
+-- time unless the world is ahead of it: nothing may happen before what has happened.
 local function settle_clock(args)
-  if args.clock ~= "virtual" or clock.kind() == "virtual" then return end
-  clock.use("virtual", world.last_time(args.dir) or world.fresh_start)
+  local last = world.last_time(args.dir)
+  if args.clock == "virtual" then
+    if clock.kind() ~= "virtual" then clock.use("virtual", last or world.fresh_start) end
+  elseif last and last > task.now() then
+    clock.use("scaled", clock.factor(), last)
+  end
 end
 
 local function settle_directory(dir)
