@@ -33,7 +33,7 @@ local function serving(handler, fn, options)
 end
 
 local function with_dir(fn)
-  local dir = assert(fs.mkdtemp("eirun-test"))
+  local dir = assert(fs.mkdtemp("/tmp/eirun-http-"))
   local ok, err = pcall(fn, dir)
   fs.remove(dir, { recursive = true })
   if not ok then
