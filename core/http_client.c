@@ -25,17 +25,30 @@ void er_http_reap(struct er_http_client *client) {
     }
 }
 
-// A multi handle whose callback failed once does nothing any more: nobody would ever wake its transfers.
-static void fail_all(struct er_http_client *client) {
+static enum er_status open_multi(struct er_http_client *client);
+
+// A multi handle whose callback failed once (memory, in practice) does nothing any more: nobody would ever wake its
+// transfers. They fail, and a new one takes its place.
+static void start_afresh(struct er_http_client *client) {
+    client->starting = true; // those that wait, wait for the new one
     while (client->running.first) {
         er_http_fail(client->running.first, ER_NO_MEMORY, "not enough memory for a connection");
+    }
+    client->starting = false;
+    client->curl->multi_cleanup(client->multi);
+    if (open_multi(client) == ER_OK) {
+        er_http_begin_waiting(client);
+        return;
+    }
+    while (client->waiting.first) {
+        er_http_fail(client->waiting.first, ER_NO_MEMORY, "not enough memory");
     }
 }
 
 static void drive(struct er_http_client *client, curl_socket_t fd, int events) {
     er_touch(client->rt);
     if (run_curl(client, fd, events) != 0) {
-        fail_all(client);
+        start_afresh(client);
     }
 }
 
@@ -115,10 +128,8 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, vo
 static enum er_status open_multi(struct er_http_client *client) {
     const struct er_curl *curl = client->curl;
     client->multi = curl->multi_init();
-    if (!client->multi) {
-        return ER_NO_MEMORY;
-    }
-    bool done = curl->multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) == CURLM_OK &&
+    bool done = client->multi &&
+                curl->multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) == CURLM_OK &&
                 curl->multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client) == CURLM_OK &&
                 curl->multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) == CURLM_OK &&
                 curl->multi_setopt(client->multi, CURLMOPT_TIMERDATA, client) == CURLM_OK &&

@@ -53,6 +53,7 @@ struct er_http_client {
     int closing;      // uv handles that still have to close
     struct er_transfers waiting, running;
     int64_t running_count, max_running;
+    bool starting; // somebody further out begins those that wait
     CURL *idle[ER_HTTP_IDLE_EASY];
     size_t idle_count;
     char *ca_file, *tls_server_name, *proxy, *user_agent;
@@ -74,6 +75,7 @@ int er_http_on_rewind(void *transfer, curl_off_t offset, int origin);
 enum er_status er_http_end_body(struct er_transfer *t);
 enum er_status er_http_open_body(struct er_transfer *t, const char *path, int64_t length, struct er_error *err);
 // http_transfer.c
+void er_http_begin_waiting(struct er_http_client *client);
 void er_http_finish(struct er_transfer *t, CURLcode code);
 void er_http_fail(struct er_transfer *t, enum er_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -105,8 +105,6 @@ static void stop_running(struct er_transfer *t) {
     }
 }
 
-static void begin_waiting(struct er_http_client *client);
-
 static void finish(struct er_transfer *t) {
     struct er_http_client *client = t->client;
     bool ran = t->state == ER_TRANSFER_RUNS;
@@ -124,7 +122,7 @@ static void finish(struct er_transfer *t) {
     t->reply.finished = true;
     er_op_done(&t->reply.op);
     if (ran) {
-        begin_waiting(client);
+        er_http_begin_waiting(client);
     }
 }
 
@@ -193,6 +191,9 @@ static enum er_status put_on_multi(struct er_transfer *t) {
     if (status != ER_OK) {
         return status;
     }
+    if (!t->client->multi) {
+        return ER_NO_MEMORY;
+    }
     CURLMcode code = t->client->curl->multi_add_handle(t->client->multi, t->easy);
     return code == CURLM_OK ? ER_OK : code == CURLM_OUT_OF_MEMORY ? ER_NO_MEMORY : ER_INTERNAL;
 }
@@ -221,10 +222,15 @@ static void begin(struct er_transfer *t) {
     }
 }
 
-static void begin_waiting(struct er_http_client *client) {
+void er_http_begin_waiting(struct er_http_client *client) {
+    if (client->starting) {
+        return; // one that fails at once must not start the next from inside itself
+    }
+    client->starting = true;
     while (client->waiting.first && client->running_count < client->max_running) {
         begin(client->waiting.first);
     }
+    client->starting = false;
 }
 
 // ---- start
@@ -232,6 +238,9 @@ static void begin_waiting(struct er_http_client *client) {
 static enum er_status check_call(const struct er_http_call *call, struct er_error *err) {
     if (!er_header_name_is_valid(call->method, strlen(call->method))) {
         return er_fail(err, ER_INVALID, "invalid method '%.50s'", call->method);
+    }
+    if (strcmp(call->method, "HEAD") == 0 && (call->body.data || call->body_file)) {
+        return er_fail(err, ER_INVALID, "a HEAD request has no body");
     }
     for (size_t i = 0; i < call->header_count; i++) {
         const struct er_http_pair *pair = &call->headers[i];
@@ -360,9 +369,8 @@ enum er_status er_http_start(struct er_http_client *client, const struct er_rout
     er_deadline_init(&t->deadline, client->rt, t->outside, on_deadline);
     t->started = er_deadline_now(&t->deadline);
     link_last(&client->waiting, t);
-    if (client->running_count < client->max_running) {
-        begin(t);
-    } else if (arm(t) != ER_OK) {
+    er_http_begin_waiting(client);
+    if (t->state == ER_TRANSFER_WAITS && arm(t) != ER_OK) {
         er_http_fail(t, ER_NO_MEMORY, "not enough memory");
     }
     *reply = &t->reply;

@@ -153,6 +153,8 @@ t.test("answers_without_a_body_end_at_their_header", function()
     local head = assert(client:request { url = base, method = "HEAD" })
     t.eq(head.headers:get("content-length"), "13")
     t.eq(head.body, "")
+    local _, err = client:request { url = base, method = "HEAD", body = "x" }
+    t.eq(err.kind, "invalid")
     t.eq(assert(client:request { url = base .. "/204" }).status, 204)
     t.eq(assert(client:request { url = base .. "/304" }).status, 304)
     t.eq(assert(client:request { url = base .. "/304" }).reused, true)

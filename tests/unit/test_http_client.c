@@ -214,6 +214,23 @@ static void cancel_after_any_number_of_turns_leaves_nothing_behind(void) {
     close_world(&world);
 }
 
+static void proxy_variables_hold_for_hosts_without_a_route(void) {
+    struct world world;
+    open_world(&world);
+    world.routes.closed = false;
+    setenv("http_proxy", "http://127.0.0.1:1", 1);
+    struct er_http_call call = call_to("http://far.test/ok");
+    struct er_http_reply *reply = fetch(&world, &call);
+    CHECK_STR(reply->error.message, "cannot connect to far.test:80: connection refused");
+    er_http_free(reply);
+    call.url = "http://a.test/ok";
+    reply = fetch(&world, &call);
+    CHECK(reply->status == 200);
+    er_http_free(reply);
+    unsetenv("http_proxy");
+    close_world(&world);
+}
+
 // One request in a world of its own, with every allocation from the n-th on failing. True when it succeeded.
 static bool survives(uint64_t n, const struct er_http_call *call) {
     struct world world;
@@ -233,7 +250,11 @@ static bool survives(uint64_t n, const struct er_http_call *call) {
     }
     er_mem_fail_from(0);
     er_http_free(reply);
-    if (world.client) {
+    if (world.client) { // it works as soon as there is memory again
+        struct er_http_call next = call_to("http://a.test/ok");
+        reply = fetch(&world, &next);
+        CHECK(reply->status == 200);
+        er_http_free(reply);
         er_http_client_free(world.client);
     }
     er_routes_release(&world.routes);
@@ -272,6 +293,7 @@ int main(void) {
         {"closing_the_client_fails_what_is_under_way", closing_the_client_fails_what_is_under_way},
         {"cancel_after_any_number_of_turns_leaves_nothing_behind",
          cancel_after_any_number_of_turns_leaves_nothing_behind},
+        {"proxy_variables_hold_for_hosts_without_a_route", proxy_variables_hold_for_hosts_without_a_route},
         {"memory_that_runs_out_anywhere_is_reported", memory_that_runs_out_anywhere_is_reported},
         {0},
     });
