@@ -48,7 +48,7 @@ return play.book {
     load = play.boolean { default = true, help = "run the load test" },
     sample = play.path { default = "models/chnsenticorp/sample.json", help = "body of one request" },
     peak = play.number { default = 60, min = 1, help = "requests a second at the peak" },
-    thresholds = play.list { default = { "p95<250ms", "errors<0.1%" }, help = "what the last 4 minutes at the peak must keep" },
+    thresholds = play.list { default = "p95<250ms,errors<0.1%", help = "what the last 4 minutes at the peak must keep" },
     report = play.string { default = "bert-report.html", help = "where the load test's report goes" },
   },
 

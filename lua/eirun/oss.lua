@@ -23,15 +23,19 @@ Bucket.__index = Bucket
 Bucket.__name = "eirun.bucket"
 Bucket.__tostring = function(self) return "oss://" .. self.name end
 
+local bucket_rules = {
+  name = { type = "string", required = true, match = "^[a-z0-9][a-z0-9-]*[a-z0-9]$", says = "a bucket's name: a-z, 0-9 and '-'",
+    check = function(name) return (#name < 3 or #name > 63) and "must have 3 to 63 characters" or nil end },
+  region = { type = "string" },
+}
+
 ---A bucket by its name; nothing is asked yet.
 ---@param name string
 ---@param region? string default the run's
 ---@return eirun.Bucket
 ---Example: `local models = oss.bucket(arg.bucket)`. Raises "invalid" for a name that no bucket can have.
 function M.bucket(name, region)
-  if type(name) ~= "string" or #name < 3 or #name > 63 or not name:find("^[a-z0-9][a-z0-9-]*[a-z0-9]$") then
-    spec.fail("oss.bucket", ("'%s' is no bucket name: 3 to 63 of a-z, 0-9 and '-', a letter or digit at both ends"):format(tostring(name)))
-  end
+  spec.check("oss.bucket", { name = name, region = region }, bucket_rules)
   return setmetatable({ name = name, region = region or target.current().region }, Bucket)
 end
 

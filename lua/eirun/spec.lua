@@ -38,13 +38,19 @@ function M.nearest(word, known)
   return best and best_distance <= math.max(2, #word // 3) and best or nil
 end
 
+-- Is this chunk one of the library's own? Embedded ones are called "@eirun/kube.lua", those of --lua-dir end so.
+local function is_ours(source)
+  local path = source:match("^@.-(eirun/[%w_/]+)%.lua$")
+  return path ~= nil and (source:find("^@eirun/") ~= nil or package.loaded[path:gsub("/", ".")] ~= nil)
+end
+
 ---Where the caller outside the library stands, "playbooks/bert.lua:31: " or "".
 ---@return string
 function M.place()
   for level = 2, 40 do
     local info = debug.getinfo(level, "Sl")
     if not info then break end
-    if info.what ~= "C" and info.currentline > 0 and not info.source:find("^@eirun/") and not info.source:find("lua/eirun/", 1, true) then
+    if info.what ~= "C" and info.currentline > 0 and not is_ours(info.source) then
       return info.short_src .. ":" .. info.currentline .. ": "
     end
   end
