@@ -112,6 +112,7 @@ return play.book {
 
     p:wait("the model answers", { timeout = 300 }, function()
       app:wait_answer(web, request)
+      hpa:wait_metric()
     end)
 
     local result

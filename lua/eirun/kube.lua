@@ -64,7 +64,7 @@ end
 ---An autoscaler on an external metric.
 ---@param given table name, target (a Deployment's name, or what serve made), max, external = {metric, selector, average|value}, and any of
 --- min (1), behavior, adopt, timeout
----@return {name: string, target: string, min: integer, max: integer, object: table}
+---@return eirun.Hpa its wait_metric() waits for the first metric
 ---Example:
 ---```lua
 ---k8s:ensure_hpa { name = "bert-hpa", target = app, max = 10,

@@ -3,7 +3,6 @@
 local ensure = require "eirun.kube.ensure"
 local json = require "eirun.core.json"
 local spec = require "eirun.spec"
-local step = require "eirun.step"
 local errors = require "eirun.errors"
 local wait = require "eirun.kube.wait"
 
@@ -78,35 +77,71 @@ local function last_event(k8s, name, reason)
   end
 end
 
--- A missing metric is a fact to tell, not a failure: before the first request has been logged there is none.
+---@class eirun.Hpa
+---@field name string
+---@field target string
+---@field min integer
+---@field max integer
+---@field k8s eirun.KubeClient
+local Hpa = {}
+Hpa.__index = Hpa
+Hpa.__name = "eirun.hpa"
+
+local function who(name)
+  return "HorizontalPodAutoscaler '" .. name .. "'"
+end
+
+-- Taken up by its controller: it has found what it scales. A metric it may not have yet: before the first request there is none.
 local function look_at_hpa(k8s, name, patience)
   local hpa = k8s:get("HorizontalPodAutoscaler", name)
-  local able, active = hpa and wait.condition(hpa, "AbleToScale"), hpa and wait.condition(hpa, "ScalingActive")
-  if able and able.status == "False" and patience:exhausted("scale", 45) then
-    errors.raise("invalid", ("HorizontalPodAutoscaler '%s' cannot scale: %s: \"%s\""):format(name, able.reason, able.message or ""),
-      { object = "HorizontalPodAutoscaler '" .. name .. "'", code = able.reason, hint = "see that its target exists" })
+  local able = hpa and wait.condition(hpa, "AbleToScale")
+  if not able then return nil, "the controller has not seen it" end
+  if able.status ~= "False" then return hpa end
+  if patience:exhausted("scale", 45) then
+    errors.raise("invalid", ("%s cannot scale: %s: \"%s\""):format(who(name), able.reason, able.message or ""),
+      { object = who(name), code = able.reason, hint = "see that its target exists" })
   end
-  if not able or able.status == "False" then return nil, able and able.reason or "the controller has not seen it" end
+  return nil, able.reason
+end
+
+local NO_METRIC = "compare the selector with what the ingress logs: project, logstore and route <namespace>-<service>-<port>; " ..
+  "and see that the add-ons ack-alibaba-cloud-metrics-adapter and logtail-ds run"
+
+local function look_at_metric(k8s, name, patience, seconds)
+  local hpa = k8s:get("HorizontalPodAutoscaler", name)
+  local active = hpa and wait.condition(hpa, "ScalingActive")
   if active and active.status == "True" then return hpa end
-  if not active or not patience:exhausted("metric", 60) then return nil, active and active.reason or "no metric was asked for yet" end
+  if not active then return nil, "no metric was asked for yet" end
+  if not patience:exhausted(active.reason, seconds) then return nil, active.reason end
   local event = last_event(k8s, name, active.reason)
-  step.note(("no metric yet: %s: \"%s\""):format(active.reason, event and event.message or active.message or ""))
-  return hpa
+  local words = event and event.message or active.message or ""
+  errors.raise("invalid", ("%s gets no metric: %s: \"%s\""):format(who(name), active.reason, words),
+    { object = who(name), code = active.reason, hint = NO_METRIC })
+end
+
+---Waits until the autoscaler gets its metric. Call it when requests have been answered: before the first one there is none.
+---@param seconds? number how long to hope, default 120
+---@return table object
+---Example: `hpa:wait_metric()`. Raises "invalid", quoting the controller's event, when the metric does not come.
+function Hpa:wait_metric(seconds)
+  local patience = wait.patience()
+  seconds = seconds or 120
+  return wait.until_well(who(self.name), seconds + 60, function() return look_at_metric(self.k8s, self.name, patience, seconds) end)
 end
 
 ---Makes an autoscaler on an external metric; waits until the controller has taken it up.
 ---@param k8s eirun.KubeClient
 ---@param given table
----@return {name: string, target: string, min: integer, max: integer, object: table}
+---@return eirun.Hpa
 function M.ensure_hpa(k8s, given)
   check_hpa(given)
   local manifest = M.hpa_manifest(given, k8s.ns)
   local patience = wait.patience()
-  local hpa = ensure.ensure(k8s, manifest, { adopt = given.adopt, wait = function()
-    return wait.until_well("HorizontalPodAutoscaler '" .. given.name .. "'", given.timeout or 300,
-      function() return look_at_hpa(k8s, given.name, patience) end)
+  ensure.ensure(k8s, manifest, { adopt = given.adopt, wait = function()
+    return wait.until_well(who(given.name), given.timeout or 300, function() return look_at_hpa(k8s, given.name, patience) end)
   end })
-  return { name = given.name, target = manifest.spec.scaleTargetRef.name, min = manifest.spec.minReplicas, max = given.max, object = hpa }
+  return setmetatable({ name = given.name, target = manifest.spec.scaleTargetRef.name, min = manifest.spec.minReplicas, max = given.max,
+    k8s = k8s }, Hpa)
 end
 
 -- Ingress --------------------------------------------------------------------------------------------------------------
