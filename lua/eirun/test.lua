@@ -11,7 +11,7 @@ local tests = {} -- {file, name, fn}
 local current_file
 
 -- No test may take longer than this on the run's clock, nor (the host's hook sees to it) spin that long.
-local LIMIT = 120
+local LIMIT = 60
 
 --- Declares a test. It runs in a task of its own and may wait.
 ---@param name string what the code does, in words joined by _
@@ -172,6 +172,8 @@ function t.run(path, filter)
     local ok, err = run_one(test)
     if ok then
       passed = passed + 1
+    elseif type(err) == "table" and err.kind == "cancelled" and err.message == "interrupted" then
+      error(err, 0)
     else
       failed = failed + 1
       print(string.format("failed: %s: %s\n  %s", test.file, test.name, tostring(err)))

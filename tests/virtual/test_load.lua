@@ -6,7 +6,6 @@ local load = require "eirun.load"
 local t = require "eirun.test"
 local task = require "eirun.task"
 
-clock.use("virtual", 1767600000)
 
 local sockets = 0
 

@@ -69,7 +69,7 @@ M.verbs = {
   {
     name = "test", args = "DIR|FILE [FILTER]", module = "eirun.cli.test",
     summary = "run Lua tests: files test_*.lua of a folder, ours or your own",
-    options = {},
+    options = { { name = "clock", arg = "KIND", values = { "real", "virtual" }, help = "the clock that the tests see: real, or virtual" } },
   },
   { name = "version", args = "", module = "eirun.cli.version",
     summary = "print the version and what the program is built with", options = { output } },

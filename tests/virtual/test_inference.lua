@@ -12,7 +12,7 @@ local t = require "eirun.test"
 local tfserving = require "sandbox.inference.tfserving"
 local rng = require "sandbox.rng"
 
-local root = debug.getinfo(1, "S").source:match "^@(.-)tests/lua/[^/]*$" or ""
+local root = debug.getinfo(1, "S").source:match "^@(.-)tests/virtual/[^/]*$" or ""
 local version = 1623831335
 local function model_file(path) return assert(fs.read(root .. "playbooks/models/chnsenticorp/" .. path)) end
 local function real_model() return assert(savedmodel.parse(model_file(version .. "/saved_model.pb"))) end
