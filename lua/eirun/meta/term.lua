@@ -1,0 +1,24 @@
+-- SPDX-License-Identifier: Apache-2.0
+---@meta eirun.core.term
+-- What the C module core/bind_term.c offers; a test compares the names.
+local term = {}
+
+---Is this file descriptor a terminal?
+---@param fd integer
+---@return boolean
+function term.isatty(fd) end
+
+---Columns of the terminal, 80 where there is none.
+---@param fd? integer default 1
+---@return integer
+function term.width(fd) end
+
+---Writes everything, waiting where the terminal or pipe is full.
+---Example: `term.write(2, "eirun: no such file\n")`
+---@param fd integer
+---@param text string
+---@return true|nil
+---@return eirun.Error|nil
+function term.write(fd, text) end
+
+return term
