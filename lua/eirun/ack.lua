@@ -111,6 +111,10 @@ local function check_label(key, value)
     { hint = "choose a shorter name or version: the HPA would accept the selector and never get a metric" })
 end
 
+local route_rules = {
+  service = { type = "string", required = true }, port = { type = "any", required = true }, namespace = { type = "string" },
+}
+
 ---The labels that the metrics adapter wants for what this cluster's ingress logs about one service.
 ---@param service string|{name: string, namespace?: string} a Service
 ---@param port integer|string as the Ingress names it
@@ -121,6 +125,7 @@ end
 function Cluster:ingress_log(service, port, namespace)
   local name = type(service) == "table" and service.name or service
   namespace = namespace or type(service) == "table" and service.namespace or "default"
+  spec.check("ingress_log", { service = name, port = port, namespace = namespace }, route_rules)
   local labels = {
     ["sls.project"] = "k8s-log-" .. self.id, ["sls.logstore"] = "nginx-ingress",
     ["sls.ingress.route"] = ("%s-%s-%s"):format(namespace, name, port),
