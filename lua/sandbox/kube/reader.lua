@@ -279,7 +279,7 @@ function reader.watch(face, at, req)
   local from = start_of(face, query)
   local self = setmetatable({ face = face, r = at.r, ns = at.r.namespaced and at.namespace or nil, shape = shape,
     matches = request.matcher(at.r, query), bookmarks = request.flag(query.allowWatchBookmarks), include = query.includeObject,
-    queue = task.queue(), waiting = 0 }, Watch)
+    queue = require("eirun.task").queue(), waiting = 0 }, Watch)
   return run(self, at, query, req, from)
 end
 
