@@ -239,12 +239,22 @@ static void on_interrupt_signal(int number) {
     uv_async_send(&signalled->wake);
 }
 
+// True when the main thread wants this one to end; false after a tick.
+static bool told_to_stop(struct er_runtime *rt) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += OVERRUN_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    return sem_clockwait(&rt->watchdog_stop, CLOCK_MONOTONIC, &until) == 0;
+}
+
 static void watch(void *argument) {
     struct er_runtime *rt = argument;
-    struct timespec tick = {.tv_nsec = OVERRUN_MS * 1000000L};
     uint64_t last = 0;
-    while (uv_sem_trywait(&rt->watchdog_stop) != 0) {
-        nanosleep(&tick, NULL);
+    while (!told_to_stop(rt)) {
         if (rt->running && rt->resumes == last) {
             kill(getpid(), SIGURG);
         }
@@ -275,7 +285,7 @@ static bool start_watchdog(struct er_runtime *rt) {
     sigaddset(&mine, SIGINT);
     sigaddset(&mine, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &mine, &before); // the thread inherits: the signals stay with the main thread
-    rt->watchdog_runs = uv_sem_init(&rt->watchdog_stop, 0) == 0 && uv_thread_create(&rt->watchdog, watch, rt) == 0;
+    rt->watchdog_runs = sem_init(&rt->watchdog_stop, 0, 0) == 0 && uv_thread_create(&rt->watchdog, watch, rt) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rt->watchdog_runs;
 }
@@ -284,9 +294,9 @@ static void stop_watchdog(struct er_runtime *rt) {
     if (!rt->watchdog_runs) {
         return;
     }
-    uv_sem_post(&rt->watchdog_stop);
+    sem_post(&rt->watchdog_stop);
     uv_thread_join(&rt->watchdog);
-    uv_sem_destroy(&rt->watchdog_stop);
+    sem_destroy(&rt->watchdog_stop);
     signalled = NULL;
 }
 

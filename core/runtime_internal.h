@@ -7,6 +7,7 @@
 #include "task.h"
 
 #include <lua.h>
+#include <semaphore.h>
 #include <signal.h>
 
 struct er_scope;
@@ -42,7 +43,7 @@ struct er_runtime {
     int64_t resumed_at; // monotonic, of the first overrun signal of this resume
     uv_async_t wake;
     uv_thread_t watchdog;
-    uv_sem_t watchdog_stop;
+    sem_t watchdog_stop;
     bool watchdog_runs;
     struct er_task *root; // Ctrl-C cancels it
 };
