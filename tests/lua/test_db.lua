@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 local db = require "eirun.core.db"
+local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
 local t = require "eirun.test"
 
@@ -133,12 +134,9 @@ t.test("a_raise_in_the_middle_leaves_no_lock", function()
 end)
 
 local function in_folder(test)
-  local path = os.tmpname()
-  os.remove(path)
-  local ok, err = pcall(test, path)
-  for _, suffix in ipairs { "", "-wal", "-shm" } do
-    os.remove(path .. suffix)
-  end
+  local dir = assert(fs.mkdtemp "/tmp/eirun-test-db-")
+  local ok, err = pcall(test, dir .. "/x.db")
+  fs.remove(dir, { recursive = true })
   if not ok then error(err, 0) end
 end
 
@@ -151,6 +149,7 @@ t.test("what_was_committed_is_there_for_the_next_opener", function()
     local d <close> = assert(db.open(path, { mode = "read" }))
     t.eq(d:row "select group_concat(a) from x", "1")
     t.eq(d:row "pragma journal_mode", "wal")
+    t.eq(fs.stat(path).mode & 63, 0)
     local _, err = d:run "insert into x values (3)"
     t.eq(err.kind, "denied")
     t.eq(err.code, "SQLITE_READONLY")
@@ -186,9 +185,7 @@ t.test("what_cannot_be_opened_says_which", function()
   t.match(err.message, "^cannot open '/nonexistent/folder/x.db': ")
   in_folder(function(path)
     t.eq(select(2, db.open(path, { mode = "write" })).kind, "not_found")
-    local file = assert(io.open(path, "wb"))
-    file:write(("no database "):rep(1000))
-    file:close()
+    assert(fs.write(path, ("no database "):rep(1000)))
     t.match(select(2, db.open(path)).message, "file is not a database")
   end)
 end)
