@@ -12,7 +12,6 @@ local M = {}
 ---@field server string
 ---@field ca_pem? string
 ---@field verify boolean
----@field tls_server_name? string
 ---@field proxy? string
 ---@field cert_pem? string
 ---@field key_pem? userdata
@@ -84,10 +83,11 @@ function M.resolve(config, opts)
   local cluster = entry(config, "clusters", context.cluster, where).cluster
   local user = (named(config.users, context.user) or { user = {} }).user or {}
   local cert, key, token = identity(user, folder, where)
+  if cluster["tls-server-name"] then fail(where, "tls-server-name is not supported yet", "use an address that is in the certificate") end
   local server = (cluster.server or fail(where, "its cluster has no server")):gsub("[?#].*$", ""):gsub("/+$", "")
   return {
     server = server, ca_pem = pem(cluster, "certificate-authority", folder, where), context = name,
-    verify = cluster["insecure-skip-tls-verify"] ~= true, tls_server_name = cluster["tls-server-name"],
+    verify = cluster["insecure-skip-tls-verify"] ~= true,
     proxy = cluster["proxy-url"], cert_pem = cert, key_pem = key, token = token, namespace = context.namespace or "default",
   }
 end
