@@ -33,6 +33,9 @@ local function append(block, record)
     elseif block.count == 1 then block.same[name] = value
     elseif block.same[name] ~= value then spread(block, name, value) end
   end
+  for name in pairs(block.same) do
+    if record[name] == nil then spread(block, name, nil) end
+  end
 end
 
 -- A block read back or sealed: record i as a table.
