@@ -9,11 +9,14 @@ local Manager = require "sandbox.kube.manager"
 local Registry = require "sandbox.kube.registry"
 local Store = require "sandbox.kube.store"
 local bootstrap = require "sandbox.kube.bootstrap"
+local value = require "sandbox.kube.value"
 
 local kube = {}
 
 local ADAPTER = "ack-alibaba-cloud-metrics-adapter"
-local CONTROLLERS = { "deployment", "replicaset", "scheduler" }
+-- The autoscaler works on its own, since it asks others.
+local CONTROLLERS = { "deployment", "replicaset", "volumes", "endpointslice", "disruption", "namespace", "garbage", "nodes", "scheduler" }
+local AUTOSCALER = { "hpa" }
 
 local function new_face(ctx, store, registry, random)
   local auth = Auth.new { store = store, now = ctx.now, user_of = ctx.kube_user, token_for = ctx.kube_token }
@@ -28,10 +31,12 @@ local function new_face(ctx, store, registry, random)
 end
 
 local function start_controllers(ctx, store, registry, face)
-  local m = Manager.new { store = store, registry = registry, now = ctx.now, log = ctx.log, lag = ctx.lag, index = Index.new(store),
-    face = face }
-  for _, name in ipairs(CONTROLLERS) do require("sandbox.kube.controllers." .. name).start(m) end
-  ctx.spawn("kube controllers", function() m:run() end)
+  local index = Index.new(store)
+  for title, names in value.sorted { ["kube controllers"] = CONTROLLERS, ["kube autoscaler"] = AUTOSCALER } do
+    local m = Manager.new { store = store, registry = registry, now = ctx.now, log = ctx.log, lag = ctx.lag, index = index, face = face }
+    for _, name in ipairs(names) do require("sandbox.kube.controllers." .. name).start(m) end
+    ctx.spawn(title, function() m:run() end)
+  end
 end
 
 -- Starts the control plane of a world. With a kubeconfig of a real one there is nothing to start.
