@@ -2,6 +2,7 @@
 -- Lua tests, ours and a user's own: `eirun test DIR|FILE [FILTER]`.
 local core_clock = require "eirun.core.clock"
 local task = require "eirun.task"
+local testing = require "eirun.core.testing"
 local vm = require "eirun.core.vm"
 
 ---@class eirun.test
@@ -115,14 +116,30 @@ function t.err(kind, fn, ...)
   return err
 end
 
+-- Handles that a test left open after a collection and a few turns of the loop.
+local function leaked_handles(before)
+  for _ = 1, 20 do
+    collectgarbage()
+    if testing.handles() <= before then
+      return nil
+    end
+    task.sleep(0.005)
+  end
+  return testing.handles() - before
+end
+
 local function run_one(test)
+  local before = testing.handles()
   local ok, err = xpcall(task.timeout, function(e)
     if type(e) == "string" then
       return { message = e, traceback = debug.traceback("", 2) }
     end
     return e
   end, LIMIT, test.fn)
-  collectgarbage()
+  local leaked = leaked_handles(before)
+  if ok and leaked then
+    return false, { message = leaked .. " handles are still open after the test" }
+  end
   return ok, err
 end
 
@@ -176,7 +193,7 @@ function t.run(path, filter)
       error(err, 0)
     else
       failed = failed + 1
-      print(string.format("failed: %s: %s\n  %s", test.file, test.name, tostring(err)))
+      print(string.format("failed: %s: %s\n  %s", test.file, test.name, type(err) == "table" and err.message or tostring(err)))
       if type(err) == "table" and err.traceback then
         print((err.traceback:gsub("\n", "\n  ")))
       end
