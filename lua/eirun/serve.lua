@@ -111,23 +111,20 @@ end
 
 -- Finding the job again ------------------------------------------------------------------------------------------------
 
-local function jobs_of(k8s, name)
-  return k8s:list("Deployment", { labels = { servingName = name, servingType = "tf-serving" } })
-end
-
-local function is_ours(deployment)
-  return deployment.metadata.labels[ensure.OWNER_LABEL] == ensure.OWNER
+-- The newest version among objects of ours; nil when there are none.
+local function newest_version(k8s, kind, name)
+  local versions = {}
+  local labels = { servingName = name, servingType = "tf-serving", [ensure.OWNER_LABEL] = ensure.OWNER }
+  for _, object in ipairs(k8s:list(kind, { labels = labels })) do versions[#versions + 1] = object.metadata.labels.servingVersion end
+  table.sort(versions)
+  return versions[#versions]
 end
 
 -- The argument, else the version of the job that eirun made before, else a stamp: so the second run finds the first one's job.
+-- A run that was killed early has left its bookkeeping and nothing else: that is the same job still.
 local function version_of(k8s, given)
-  if given.version then return given.version end
-  local ours = {}
-  for _, deployment in ipairs(jobs_of(k8s, given.name)) do
-    if is_ours(deployment) then ours[#ours + 1] = deployment.metadata.labels.servingVersion end
-  end
-  table.sort(ours)
-  return ours[#ours] or wire.stamp(task.now())
+  return given.version or newest_version(k8s, "Deployment", given.name) or newest_version(k8s, "ConfigMap", given.name)
+    or wire.stamp(task.now())
 end
 
 local function check_lengths(job)

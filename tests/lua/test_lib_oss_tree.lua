@@ -58,6 +58,10 @@ local function server(world)
     local bucket, key = call.path:match("^/([^/]+)/(.*)$")
     world.calls = (world.calls or 0) + 1
     if bucket ~= "models" then return 404, error_xml("NoSuchBucket", "no such bucket") end
+    if call.method == "GET" and call.query.uploads then
+      local open = world.stale and ("<Upload><Key>%s</Key><UploadId>OLD</UploadId></Upload>"):format(world.stale) or ""
+      return 200, "<ListMultipartUploadsResult>" .. open .. "</ListMultipartUploadsResult>"
+    end
     if call.method == "GET" then return 200, listing(world, call.query.prefix or "") end
     if call.query.uploads then
       world.multipart = (world.multipart or 0) + 1
@@ -65,7 +69,7 @@ local function server(world)
     end
     if call.query.partNumber then return put_part(world, call) end
     if call.method == "DELETE" then
-      world.aborted = true
+      world.aborted = call.query.uploadId
       return 204, ""
     end
     if call.query.uploadId then return complete(world, key) end
@@ -131,6 +135,15 @@ t.test("a_part_that_arrives_changed_is_sent_again", function()
   fake.with(server(world), function()
     oss.bucket "models":put("big.bin", { file = dir .. "/big.bin" })
     t.eq({ world.corrupt_part, #world.objects["big.bin"].data }, { nil, 20000000 })
+  end)
+  fs.remove(dir, { recursive = true })
+end)
+
+t.test("what_a_killed_upload_left_is_ended", function()
+  local world, dir = { stale = "big.bin" }, folder { ["big.bin"] = ("0123456789abcdef"):rep(1250000) }
+  fake.with(server(world), function()
+    oss.bucket "models":put("big.bin", { file = dir .. "/big.bin" })
+    t.eq({ world.aborted, #world.objects["big.bin"].data }, { "OLD", 20000000 })
   end)
   fs.remove(dir, { recursive = true })
 end)

@@ -116,7 +116,17 @@ local function abort(bucket, key, upload_id)
     query = { uploadId = upload_id }, attempts = 2 })
 end
 
+-- What a killed run left behind is billed until somebody ends it.
+local function abort_stale(bucket, key)
+  local reply = service.call { method = "GET", bucket = bucket.name, region = bucket.region, verb = "list uploads to",
+    query = { uploads = "", prefix = key, ["max-uploads"] = 1000 } }
+  for _, open in ipairs(service.element(reply, "ListMultipartUploadsResult").Upload or {}) do
+    if xml.text(open, "Key") == key then abort(bucket, key, xml.text(open, "UploadId")) end
+  end
+end
+
 local function put_parts(bucket, key, file, opts)
+  abort_stale(bucket, key)
   local reply = service.call { method = "POST", bucket = bucket.name, region = bucket.region, key = key, verb = "begin to upload",
     query = { uploads = "" }, headers = opts.headers, idempotent = true }
   local upload_id = xml.text(service.element(reply, "InitiateMultipartUploadResult"), "UploadId")

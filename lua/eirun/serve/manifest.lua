@@ -231,7 +231,8 @@ function M.bookkeeping(job, given, extra)
   values[#values + 1] = ("servingVersion: %q"):format(job.version)
   return {
     apiVersion = "v1", kind = "ConfigMap",
-    metadata = { name = job.release .. "-tf-serving", namespace = job.namespace, labels = { createdBy = "arena" } },
+    metadata = { name = job.release .. "-tf-serving", namespace = job.namespace, labels = { createdBy = "arena",
+      servingName = job.name, servingType = "tf-serving", servingVersion = job.version } },
     data = { tfserving = CHART, app = table.concat(lines, "\n"), values = table.concat(values, "\n") .. "\n" },
   }
 end
