@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A plan as people write it, phase by phase, made into the linear pieces that the engine runs.
 local spec = require "eirun.spec"
+local trace = require "eirun.load.trace"
 
 local M = {}
 
@@ -13,10 +14,10 @@ end
 -- One line from `from` to `to`.
 local function line(into, from, to, duration) into[#into + 1] = { from, to, duration } end
 
----@class eirun.LoadPhase
----@field kind "hold"|"ramp"|"steps"|"pause"|"spike"|"sine"
+---@class eirun.LoadPhase: eirun.Trace
+---@field kind "hold"|"ramp"|"steps"|"pause"|"spike"|"sine"|"trace"
 ---@field name? string for the report
----@field duration number seconds
+---@field duration number seconds; a trace has its own
 ---@field rate? number hold: requests a second; spike, sine: the level they start from
 ---@field from? number ramp, steps
 ---@field to? number ramp, steps
@@ -76,6 +77,26 @@ local kinds = {
   },
 }
 
+local function word() return { type = "string" } end
+
+-- A trace with one row a request is a list of instants, which cannot stand beside other phases.
+local trace_fields = {
+  file = { type = "string", required = true }, time = word(), rate = word(), count = word(), interval = number(), from = number(),
+  to = number(), speed = number(), scale = number(), duration = { type = "number" },
+}
+kinds.trace = {
+  fields = trace_fields,
+  prepare = function(phase)
+    local read = trace.read(phase)
+    return setmetatable({ duration = read.seconds, read = read }, { __index = phase })
+  end,
+  expand = function(phase, into, out)
+    if phase.read.instants then out.instants = phase.read.instants end
+    for _, piece in ipairs(phase.read.pieces or {}) do into[#into + 1] = piece end
+  end,
+  title = function(phase) return "trace " .. phase.file:match("[^/]*$") end,
+}
+
 local kind_names = {}
 for name in pairs(kinds) do kind_names[name] = true end
 
@@ -91,7 +112,7 @@ end
 
 local function check_numbers(what, phase)
   for _, key in ipairs { "rate", "from", "to", "peak" } do
-    if phase[key] and not finite(phase[key]) then
+    if math.type(phase[key]) and not finite(phase[key]) then
       spec.fail(what, ("%s must be a finite number, not negative, got %s"):format(key, phase[key]))
     end
   end
@@ -115,6 +136,7 @@ local function check_phase(index, phase)
     spec.check(what, { kind = phase.kind }, { kind = { type = "string", required = true, one_of = kind_names } })
   end
   spec.check(what, phase, rules_of(kind))
+  if phase.kind == "trace" and phase.duration then spec.fail(what, "a trace has a duration of its own: use from and to") end
   check_numbers(what, phase)
   return kind
 end
@@ -130,21 +152,37 @@ end
 
 ---Checks a plan and makes it pieces.
 ---@param plan eirun.LoadPhase[]
----@return {pieces: number[][], phases: {name: string, from: number, to: number}[], requests: number, seconds: number}
----Example: `phases.expand { { kind = "ramp", to = 60, duration = 120 } }.requests --> 3600`. Raises kind "invalid".
+---@return {pieces?: number[][], instants?: number[], phases: {name: string, from: number, to: number}[], requests: number, seconds: number}
+---Example: `phases.expand { { kind = "ramp", to = 60, duration = 120 } }.requests --> 3600`. Raises kind "invalid", and what reading
+---a trace raises.
 function M.expand(plan)
   if #plan == 0 then spec.fail("load.run", "plan has no phase") end
   local out = { pieces = {}, phases = {} }
   local at = 0
   for i, phase in ipairs(plan) do
     local kind = check_phase(i, phase)
-    kind.expand(phase, out.pieces)
+    if kind.prepare then phase = kind.prepare(phase) end
+    kind.expand(phase, out.pieces, out)
     out.phases[i] = { name = phase.name or kind.title(phase), from = at, to = at + phase.duration }
     at = at + phase.duration
   end
   out.requests, out.seconds = area(out.pieces)
+  if out.instants then
+    if #plan > 1 then spec.fail("load.run", "a trace with one row a request must be the only phase of a plan") end
+    out.requests, out.seconds, out.pieces = #out.instants, at, nil
+  end
   if out.requests < 1 then spec.fail("load.run", "plan holds no request") end
   return out
+end
+
+-- How many instants lie before `t`.
+local function before(instants, t)
+  local low, high = 1, #instants + 1
+  while low < high do
+    local middle = (low + high) // 2
+    if instants[middle] < t then low = middle + 1 else high = middle end
+  end
+  return low - 1
 end
 
 ---Requests a second that the plan asks for at a time.
@@ -153,6 +191,7 @@ end
 ---@return number
 function M.rate_at(plan, t)
   local start = 0
+  if plan.instants then return before(plan.instants, t + 0.5) - before(plan.instants, t - 0.5) end
   for _, piece in ipairs(plan.pieces or {}) do
     if t < start + piece[3] then
       return t < start and 0 or piece[1] + (piece[2] - piece[1]) * (t - start) / piece[3]
