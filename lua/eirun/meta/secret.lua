@@ -1,0 +1,29 @@
+-- SPDX-License-Identifier: Apache-2.0
+---@meta eirun.core.secret
+-- What the C module core/bind_secret.c offers; a test compares the names.
+local secret = {}
+
+---Bytes that Lua may pass on but not read: `tostring` gives `<secret>`, `..` raises, and there is no accessor. C takes them by
+---reference (crypto, HTTP headers and bodies, files, `json.encode` with `reveal`). Wiped when closed or collected. Two secrets
+---of the same bytes are not equal: `crypto.constant_time_equal` compares.
+---@class eirun.Secret
+local Secret = {}
+
+---Wipes it. Using it afterwards raises; closing it again does nothing.
+function Secret:close() end
+
+---@param bytes string|eirun.Secret
+---@return eirun.Secret
+---Example: `local token = secret.new(os.getenv "TOKEN")`
+function secret.new(bytes) end
+
+---@param ... string|eirun.Secret
+---@return eirun.Secret
+---Example: `local header = secret.concat("Bearer ", token)`
+function secret.concat(...) end
+
+---@param value any
+---@return boolean
+function secret.is(value) end
+
+return secret
