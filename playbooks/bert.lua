@@ -77,6 +77,7 @@ return play.book {
     end)
 
     p:step("volume for the model", function()
+      k8s:ensure_namespace(arg.namespace)
       k8s:ensure_oss_volume { name = "model-csi-pv", claim = "model-pvc", bucket = arg.bucket, size = "5Gi", secret = arg.oss_secret }
     end)
 
