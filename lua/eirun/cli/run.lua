@@ -19,6 +19,15 @@ local function values_of(book, options, words)
   return values
 end
 
+-- The library's modules know the target; a playbook that has loaded none of them reaches nothing, and needs none.
+local function open_target(options, out, cluster)
+  if options.sandbox or package.loaded["eirun.target"] then
+    return require("eirun.target").open(options, out, cluster)
+  end
+  out:target("target: none, the playbook uses no library that reaches one", { sandbox = false })
+  return nil
+end
+
 return function(options, words)
   local path = table.remove(words, 1) or usage("run which playbook?")
   local book = load_book.playbook(path)
@@ -28,11 +37,7 @@ return function(options, words)
   end
   local values = values_of(book, options, words)
   local out = output.choose(options)
-  local session <close> = require("eirun.target").open(options, out)
-  local code, run = require("eirun.play.run").run(book, values, out)
-  session.report = run.report_page
-  if options.report and run.report_page then
-    require("eirun.core.fs").write(options.report, run.report_page, { mode = 420 })
-  end
+  local session <close> = open_target(options, out, values.cluster)
+  local code = require("eirun.play.run").run(book, values, out)
   return code
 end

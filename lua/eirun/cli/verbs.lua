@@ -40,7 +40,7 @@ M.verbs = {
   {
     name = "run", args = "PLAYBOOK [key=value ...]", module = "eirun.cli.run", summary = "run a playbook; `eirun PLAYBOOK` is short for it",
     text = sets .. " `eirun run PLAYBOOK --help` shows the playbook's arguments.",
-    options = with(target, env, output, quiet, { name = "report", arg = "FILE", help = "write the report as one HTML file" }),
+    options = with(target, env, output, quiet),
   },
   {
     name = "check", args = "PLAYBOOK [key=value ...]", module = "eirun.cli.check",
