@@ -159,10 +159,11 @@ function world.last_time(dir)
   return last
 end
 
--- options: { dir=, seed=, lag_scale=, lag={...}, mode= }
+-- options: { dir=, seed=, lag_scale=, lag={...}, mode=, kubeconfig=, now=(tests: a clock of their own) }
 function world.new(options)
   local ctx = { dir = options.dir, region = world.region, account = world.account, cluster_id = world.cluster_id,
-    bucket = world.bucket, mode = options.mode or "inprocess", now = task.now, options = options }
+    bucket = world.bucket, mode = options.mode or "inprocess", now = options.now or task.now,
+    options = options }
   ctx.log_project = "k8s-log-" .. ctx.cluster_id
   ctx.lag = lag.scaled(options.lag_scale, options.lag)
   -- Pauses that are no fact of the table follow its scale all the same.

@@ -325,10 +325,14 @@ local function last_growth(ctx)
   return last
 end
 
-local function connect(ctx)
-  local kube = ctx.kube_client "system:serviceaccount:kube-system:cluster-autoscaler"
-  local self = { ctx = ctx, kube = kube, said = {}, idle_since = {}, last_growth = last_growth(ctx), draw = ctx.rng "autoscaler",
+-- One scaler; kube is a client of the cluster.
+function autoscaler.new(ctx, kube)
+  return { ctx = ctx, kube = kube, said = {}, idle_since = {}, last_growth = last_growth(ctx), draw = ctx.rng "autoscaler",
     pods = kube:informer "pods", nodes = kube:informer "nodes" }
+end
+
+local function connect(ctx)
+  local self = autoscaler.new(ctx, ctx.kube_client "system:serviceaccount:kube-system:cluster-autoscaler")
   ctx.spawn("autoscaler pods", function() self.pods:run() end)
   ctx.spawn("autoscaler nodes", function() self.nodes:run() end)
   self.pods:wait_synced()
@@ -336,7 +340,8 @@ local function connect(ctx)
   return self
 end
 
-local function scan(self, settings)
+-- One round: grow for pods that wait, then let idle nodes go.
+function autoscaler.scan(self, settings)
   self.component = settings.scaler
   local seen = view(self)
   scale_out(self, settings, seen)
@@ -352,7 +357,7 @@ local function loop(ctx, changed)
   while true do
     local settings = autoscale.settings(ctx)
     task.sleep(settings.scan_interval)
-    scan(self, settings)
+    autoscaler.scan(self, settings)
   end
 end
 
