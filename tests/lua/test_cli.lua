@@ -165,11 +165,23 @@ t.test("the_man_page_names_options_and_exit_codes", function()
   t.match(page, "interrupted")
 end)
 
+t.test("a_playbook_that_reaches_nothing_needs_no_credentials", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, [[
+    local play = require "eirun.play"
+    return play.book { name = "x", run = function(p) p:step("one", function() end) end }
+  ]])
+  local run = process.run { program, path, clear_env = true, env = { HOME = dir.path }, timeout = 20 }
+  t.eq(run.code, 0, run.stderr)
+  t.match(run.stdout, "done       one")
+end)
+
 t.test("a_real_target_without_credentials_says_what_to_do", function()
   local dir <close> = scratch()
   local path = playbook(dir, [[
     local play = require "eirun.play"
-    return play.book { name = "x", run = function() end }
+    local ack = require "eirun.ack"
+    return play.book { name = "x", run = function() return ack.cluster() end }
   ]])
   local run = process.run { program, path, "--region", "cn-hangzhou", clear_env = true,
     env = { HOME = dir.path, PATH = "/usr/bin:/bin" }, timeout = 20 }
