@@ -74,7 +74,19 @@ local function client(ctx, user)
     ca_pem = ctx.ca.cert_pem, user_agent = agent }
 end
 
+-- The one address outside that the sandbox may reach: the real control plane's, and only on loopback.
+local function outside_route(path)
+  local config = assert(require("eirun.core.yaml").decode(assert(fs.read(path))))
+  local server = kubeclient.options_of(config, path:match "^(.*)/[^/]*$" or ".").server
+  local host, port = server:match "^https?://%[?([%w%.:%-]-)%]?:(%d+)/*$"
+  if host ~= "127.0.0.1" and host ~= "localhost" and host ~= "::1" then
+    error(("the sandbox drives control planes on loopback only, not %s"):format(server), 0)
+  end
+  return { host = host, port = math.tointeger(port), address = (host == "::1" and "[::1]" or "127.0.0.1") .. ":" .. port }
+end
+
 function access.attach(ctx)
+  ctx.outside_routes = ctx.options.kubeconfig and { outside_route(ctx.options.kubeconfig) } or {}
   ctx.api_host = ("apiserver.%s.%s.sandbox.eirun.invalid"):format(ctx.cluster_id, ctx.region)
   ctx.api_server = "https://" .. ctx.api_host .. ":6443"
   function ctx.kube_token(user, groups, seconds) return token_for(ctx, user, groups, seconds) end

@@ -139,6 +139,7 @@ function Server:routes()
     if entry.service.plain then add_route(list, entry.host, entry.plain_port, plain) end
     if entry.service.tls then add_route(list, entry.host, entry.tls_port, secure) end
   end
+  for _, route in ipairs(self.ctx.outside_routes) do list[#list + 1] = route end
   return list
 end
 
@@ -146,7 +147,6 @@ end
 function Server:refresh()
   self.hosts = host_list(self.ctx)
   local routes = self:routes()
-  for _, extra in ipairs(self.ctx.outside_routes or {}) do routes[#routes + 1] = extra end
   routes.closed = true
   http.routes(routes)
 end

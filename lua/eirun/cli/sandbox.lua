@@ -20,12 +20,12 @@ local function say(text) term.write(1, text .. "\n") end
 
 local function directory(word) return word or require("eirun.target").sandbox_dir() end
 
-local function process_lives(pid) return fs.stat("/proc/" .. tostring(pid)) ~= nil end
-
+-- What a serving process has left, if it still holds its lock: after a kill the file is there and the lock is not.
 local function serving(dir)
   local text = fs.read(dir .. "/serve.json")
   local record = text and json.decode(text)
-  return record and process_lives(record.pid) and record or nil
+  local lock <close> = record and fs.lock(dir .. "/lock")
+  return not lock and record or nil
 end
 
 -- serve ---------------------------------------------------------------------------------------------------------------
