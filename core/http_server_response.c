@@ -343,7 +343,9 @@ enum er_status er_httpd_reply_file(struct er_httpd_req *req, const char *path, u
 void er_httpd_reply_sent(struct er_httpd_conn *conn) {
     struct er_httpd_req *req = conn->req;
     if (req->reply == REPLY_FILE) {
-        er_httpd_source_sent(req);
+        er_httpd_source_sent(req); // a last block that goes out now tells its own end
+        er_httpd_conn_kick(conn);
+        return;
     }
     if (req->reply == REPLY_LAST) {
         req->reply = REPLY_FINISHED;
