@@ -2,8 +2,6 @@
 // httpd.serve: a task for each request, in one scope.
 #include "bind_httpd.h"
 
-#include <string.h>
-
 // The stack of a task that handles one request.
 enum { HANDLER = 1, ON_ERROR, REQUEST, TRACEBACK };
 
@@ -14,14 +12,15 @@ static int l_traceback(lua_State *L) {
     return 1;
 }
 
-static bool was_cancelled(lua_State *L, int error) {
-    bool cancelled = false;
-    if (lua_istable(L, error)) {
-        lua_getfield(L, error, "kind");
-        cancelled = lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "cancelled") == 0;
-        lua_pop(L, 1);
-    }
-    return cancelled;
+static int l_check(lua_State *L) {
+    er_task_check(L);
+    return 0;
+}
+
+// Whether the task itself was stopped, for whatever reason; then that reason is on top. [-0, +0 or 1, m]
+static bool was_cancelled(lua_State *L) {
+    lua_pushcfunction(L, l_check);
+    return lua_pcall(L, 0, 0, 0) != LUA_OK;
 }
 
 // The error is on top: on_error(err, req) hears of it, else it becomes a warning. [-1, +0, m]
@@ -68,21 +67,22 @@ static int k_handle(lua_State *L, int status, lua_KContext context) {
     (void)context;
     struct httpd_request *request = lua_touserdata(L, REQUEST);
     bool failed = status != LUA_OK && status != LUA_YIELD;
-    if (failed && was_cancelled(L, -1)) {
+    if (failed && was_cancelled(L)) {
         httpd_close_request(L, request);
         return lua_error(L);
     }
     if (!request->req) {
         return 0;
     }
-    bool answered = er_httpd_reply_finished(request->req);
+    // Nobody is left to miss a reply on a connection that was cut.
+    bool answered = er_httpd_reply_finished(request->req) || er_httpd_req_cut(request->req);
     if (!failed && !answered) {
         lua_pushliteral(L, "the handler returned without a complete reply");
     }
     if (failed || !answered) {
         report(L);
     }
-    if (request->req && !er_httpd_reply_started(request->req)) {
+    if (request->req && !answered && !er_httpd_reply_started(request->req)) {
         return answer(L, request);
     }
     httpd_close_request(L, request); // cuts a reply that is not complete

@@ -107,6 +107,8 @@ void er_httpd_req_abort(struct er_httpd_req *req) {
 
 bool er_httpd_req_peer_closed(const struct er_httpd_req *req) { return req->peer_closed || !req->conn; }
 
+bool er_httpd_req_cut(const struct er_httpd_req *req) { return !req->conn && req->reply != REPLY_FINISHED; }
+
 const struct er_httpd_head *er_httpd_req_head(const struct er_httpd_req *req) { return &req->head; }
 
 bool er_httpd_req_field(const struct er_httpd_req *req, const char *name, size_t length, struct er_httpd_bytes *value) {
