@@ -33,10 +33,10 @@ lag.facts = {
   node_remove = { value = 47, unit = "s", source = "field: 107 s for 2 to 1 nodes, less one scan interval" },
   node_drain_limit = { value = 1800, unit = "s", source = "field: draining can take up to 30 minutes" },
   pool_create = { value = 12, unit = "s", source = "assumed: pool and scaling group, without nodes" },
-  pool_update = { value = 6, unit = "s", source = "assumed" },
+  pool_update = { value = 6, unit = "s", source = "assumed: a change without new instances" },
   pool_delete = { value = 20, unit = "s", source = "assumed: an empty pool" },
-  addon_install = { value = 20, unit = "s", source = "assumed" },
-  autoscaling_config = { value = 10, unit = "s", source = "assumed" },
+  addon_install = { value = 20, unit = "s", source = "assumed: a chart and its first pod" },
+  autoscaling_config = { value = 10, unit = "s", source = "assumed: the scaler restarts with it" },
 
   -- from a node to a replica that answers
   kubelet_sync = { value = 1, unit = "s", source = "kubernetes: kubelet acts on a bound pod within a second" },

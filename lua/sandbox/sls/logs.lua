@@ -38,12 +38,26 @@ local function append(block, record)
   end
 end
 
--- A block read back or sealed: record i as a table.
-local function record_at(block, i)
-  local record = {}
-  for name, value in pairs(block.same) do record[name] = value end
-  for name, column in pairs(block.columns) do record[name] = column[i] end
-  return record
+local function fields_of(block, i)
+  local fields = {}
+  for name, value in pairs(block.same) do fields[name] = value end
+  for name, column in pairs(block.columns) do fields[name] = column[i] end
+  return fields
+end
+
+-- A record is a view: its place, and the block behind it. Fields are looked up when asked for; pairs gives them all.
+local function view_of(block)
+  if block.view then return block.view end
+  local columns, same = block.columns, block.same
+  block.view = {
+    __index = function(record, name)
+      local column = columns[name]
+      if column then return column[record[1]] end
+      return same[name]
+    end,
+    __pairs = function(record) return next, fields_of({ columns = columns, same = same }, record[1]) end,
+  }
+  return block.view
 end
 
 local function with_gaps_filled(block)
@@ -88,7 +102,7 @@ end
 local function evict(self)
   while #self.loaded > kept_blocks do
     local old = table.remove(self.loaded, 1)
-    old.same, old.columns = nil, nil
+    old.same, old.columns, old.view = nil, nil, nil
   end
 end
 
@@ -122,14 +136,14 @@ local function ensure_loaded(self, block)
 end
 
 local function add_matching(found, block, from, to)
-  local times = block.columns["@"]
+  local times, view = block.columns["@"], view_of(block)
   for i = 1, block.count do
     local time = times and times[i] or block.same["@"]
-    if time >= from and time < to then found[#found + 1] = record_at(block, i) end
+    if time >= from and time < to then found[#found + 1] = setmetatable({ i }, view) end
   end
 end
 
--- Records of [from, to), oldest first.
+-- Records of [from, to), oldest first; views that stay good while they are held.
 function Logs:between(store, from, to)
   local found = {}
   for _, block in ipairs(self.index[store] or {}) do

@@ -109,9 +109,23 @@ local function numeric(name, op, token)
   end
 end
 
+-- Most fields have few values: each is looked at once.
+local function remembered(match)
+  local answers, count = {}, 0
+  return function(text)
+    local answer = answers[text]
+    if answer == nil then
+      if count > 1000 then answers, count = {}, 0 end
+      answer = match(text)
+      answers[text], count = answer, count + 1
+    end
+    return answer
+  end
+end
+
 local function field_term(name, token, known)
   if not known(name) then fail(("key (%s) is not config as key value config"):format(name)) end
-  local match = matcher(token.word or token.phrase, token.phrase ~= nil)
+  local match = remembered(matcher(token.word or token.phrase, token.phrase ~= nil))
   return function(record)
     local value = record[name]
     return value ~= nil and match(tostring(value))
