@@ -191,7 +191,7 @@ local function attempt(call, product, shaped, url, client, keys, body, corrected
   local reply, err = client:request(signed_request(call, product, shaped, url, keys, body))
   if not reply then
     local text = ("%s: %s"):format(about(call), err.message)
-    return nil, errors.wrap(err, text, { operation = call.action, object = call.object, uncertain = true, cause = false })
+    return nil, errors.rephrase(err, text, { operation = call.action, object = call.object, uncertain = true })
   end
   if reply.status < 300 then return success(call, reply) end
   local failed = failure(call, reply)

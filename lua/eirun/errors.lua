@@ -103,6 +103,18 @@ function M.wrap(err, message, fields)
   return outer
 end
 
+---The same failure in other words; what was said below adds nothing for the reader.
+---@param err any
+---@param message string
+---@param fields? table overrides
+---@return eirun.Error
+---Example: `return nil, errors.rephrase(err, "cannot read Pod 'a': " .. err.message)`.
+function M.rephrase(err, message, fields)
+  local outer = M.wrap(err, message, fields)
+  outer.cause = nil
+  return outer
+end
+
 ---Whatever was raised, as an error table: strings become kind "internal".
 ---@param value any
 ---@return eirun.Error

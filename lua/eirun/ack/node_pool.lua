@@ -3,6 +3,7 @@
 local cloud = require "eirun.cloud"
 local errors = require "eirun.errors"
 local http = require "eirun.http"
+local json = require "eirun.core.json"
 local pool_spec = require "eirun.ack.pool_spec"
 local ratio = require "eirun.ack.ratio"
 local resource = require "eirun.resource"
@@ -146,6 +147,14 @@ local function wait_ready(cluster_id, id, given)
   return ready
 end
 
+-- Read back through the API: what was asked for and is not there is said, since the API takes some fields without a word.
+local function tell_left(name, wanted, seen)
+  for _, change in ipairs(pool_spec.compare(seen, wanted)) do
+    step.note(("%s: %s was asked to be %s and is %s"):format(object(name), change.field, json.encode(change.to),
+      change.from == nil and "not there" or json.encode(change.from)))
+  end
+end
+
 ---Makes the pool as specified; see `cluster:ensure_node_pool`.
 ---@param cluster_id string
 ---@param given table a specification with its vswitch_ids
@@ -175,6 +184,7 @@ function M.ensure(cluster_id, given)
       return wait_ready(cluster_id, id, given)
     end,
   }
+  if outcome ~= "unchanged" then tell_left(given.name, wanted, seen) end
   return as_pool(cluster_id, seen), outcome
 end
 

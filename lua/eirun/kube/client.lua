@@ -123,7 +123,7 @@ function Client:call(call)
     base = 0.5, cap = 10 }
   return errors.check(http.retry(policy, function()
     local reply, err = self.http:request(request_of(self, call))
-    if not reply then return nil, errors.wrap(err, ("cannot %s %s: %s"):format(call.verb, call.object, err.message), { cause = false }) end
+    if not reply then return nil, errors.rephrase(err, ("cannot %s %s: %s"):format(call.verb, call.object, err.message)) end
     if reply.status < 300 then return decode(call, reply) end
     local failed = failure(call, reply)
     if failed.permanent then failed.retryable = false end

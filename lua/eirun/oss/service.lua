@@ -124,7 +124,7 @@ function M.call(call)
   return errors.check(http.retry(policy, function()
     local reply, err = target.http():request(request_of(call))
     if not reply then
-      return nil, errors.wrap(err, ("cannot %s %s: %s"):format(call.verb, object_of(call), err.message), { cause = false })
+      return nil, errors.rephrase(err, ("cannot %s %s: %s"):format(call.verb, object_of(call), err.message))
     end
     if reply.status < 300 or reply.status == 304 then return reply end
     return nil, failure(call, reply)
