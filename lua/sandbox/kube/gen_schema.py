@@ -83,6 +83,8 @@ class Generator:
                 return "x"
             atomic = "!" if schema.get("x-kubernetes-map-type") == "atomic" else ""
             return "{" + self.type_of(schema["additionalProperties"]) + atomic
+        if schema.get("format") == "byte":
+            return "y"
         return SCALARS.get(kind, "x")
 
     def list_of(self, schema):

@@ -178,8 +178,9 @@ function Face:handle(req)
   if status.is(err) then return self:fail(req, err) end
   if type(err) == "table" and err.kind == "cancelled" then error(err, 0) end
   self.log("error", "kube %s %s: %s", req.method, req.path, tostring(err))
-  local first = tostring(err):match("^[^\n]*")
-  self:fail(req, status.new { code = 500, reason = "InternalError", message = "Internal error occurred: " .. first })
+  local s = status.new { code = 500, reason = "InternalError", message = "Internal error occurred: " .. tostring(err):match("^[^\n]*") }
+  -- A reply that has begun can only be cut.
+  if not pcall(self.fail, self, req, s) then req:abort() end
 end
 
 return Face

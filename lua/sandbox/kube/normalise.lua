@@ -11,7 +11,7 @@ local normalise = {}
 
 local null = json.null
 local QUANTITY = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-local GO_TYPES = { s = "string", i = "int32", b = "bool", n = "float64", t = "string", list = "[]", map = "map[string]" }
+local GO_TYPES = { s = "string", y = "[]uint8", i = "int32", b = "bool", n = "float64", t = "string", list = "[]", map = "map[string]" }
 
 local function json_type(v)
   if type(v) ~= "table" then return type(v) == "boolean" and "bool" or type(v) end
@@ -60,6 +60,7 @@ end
 
 local SCALARS = {
   s = function(v) return type(v) == "string" end,
+  y = function(v) return type(v) == "string" end,
   t = function(v) return type(v) == "string" end,
   i = function(v) return type(v) == "number" and math.tointeger(v) ~= nil end,
   n = function(v) return type(v) == "number" end,
@@ -75,11 +76,17 @@ local function read_quantity(v, state)
   return quantity.canonical(v)
 end
 
+local function check_base64(v, state)
+  local bad = v:find("[^%w+/=\r\n]")
+  if not bad and #v:gsub("[\r\n]", "") % 4 ~= 0 then bad = #v end
+  if bad then state.wrong = state.wrong or ("illegal base64 data at input byte %d"):format(bad - 1) end
+end
+
 function read(v, field, path, state)
   local kind = field.kind
   local fits = SCALARS[kind]
   if fits then
-    if not fits(v) then mismatch(state, v, field, path) end
+    if not fits(v) then mismatch(state, v, field, path) elseif kind == "y" then check_base64(v, state) end
     return v
   end
   if kind == "q" then return read_quantity(v, state) end

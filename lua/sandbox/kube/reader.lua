@@ -227,31 +227,37 @@ local function first_lines(self, at, query, from)
   return lines
 end
 
--- Takes everything that waits in the queue, up to a sensible amount, as one chunk.
-local function drain(self, first)
-  local parts, size, event = {}, 0, first
-  while event do
-    local line = self:event_line(event)
+-- Everything that waits, up to a sensible amount, as one chunk.
+local function drain(self)
+  local parts, size, taken = {}, 0, 0
+  local waiting = self.waiting
+  while waiting[taken + 1] and size < WRITE_AT_ONCE do
+    taken = taken + 1
+    local line = self:event_line(waiting[taken])
     if line then
       parts[#parts + 1] = line
       size = size + #line
     end
-    if size > WRITE_AT_ONCE then break end
-    self.waiting = self.waiting - 1
-    event = self.waiting > 0 and self.queue:get(0) or nil
   end
+  self.waiting = table.move(waiting, taken + 1, #waiting, 1, {})
   return table.concat(parts)
+end
+
+local function wait(self, until_time)
+  if self.waiting[1] then return end
+  self.arrived:clear()
+  self.arrived:wait(math.max(0, until_time - self.face.now()))
 end
 
 local function follow(self, req, until_time)
   local next_bookmark = self.face.now() + BOOKMARK_EVERY
-  while not req:closed() do
-    local now = self.face.now()
-    if now >= until_time then break end
-    local event = self.queue:get(math.max(0, math.min(next_bookmark, until_time) - now))
-    local chunk = event and drain(self, event) or ""
-    if not event and self.bookmarks then chunk = self:bookmark(self.face.store.rv) end
-    if not event then next_bookmark = self.face.now() + BOOKMARK_EVERY end
+  while not req:closed() and (self.waiting[1] or self.face.now() < until_time) do
+    wait(self, math.min(next_bookmark, until_time))
+    local chunk = drain(self)
+    if self.face.now() >= next_bookmark or (self.face.now() >= until_time and not self.waiting[1]) then
+      if self.bookmarks then chunk = chunk .. self:bookmark(self.face.store.rv) end
+      next_bookmark = self.face.now() + BOOKMARK_EVERY
+    end
     if chunk ~= "" and not req:write(chunk) then return end
   end
 end
@@ -259,8 +265,8 @@ end
 local function run(self, at, query, req, from)
   local stop = self.face.store:watch(self.r, function(event)
     if self.ns and event.new.ns ~= self.ns then return end
-    self.waiting = self.waiting + 1
-    self.queue:put(event)
+    table.insert(self.waiting, event)
+    self.arrived:set()
   end)
   local guard <close> = setmetatable({}, { __close = stop }) -- luacheck: ignore
   local lines, failure = first_lines(self, at, query, from)
@@ -279,7 +285,7 @@ function reader.watch(face, at, req)
   local from = start_of(face, query)
   local self = setmetatable({ face = face, r = at.r, ns = at.r.namespaced and at.namespace or nil, shape = shape,
     matches = request.matcher(at.r, query), bookmarks = request.flag(query.allowWatchBookmarks), include = query.includeObject,
-    queue = require("eirun.task").queue(), waiting = 0 }, Watch)
+    arrived = task.event(), waiting = {} }, Watch)
   return run(self, at, query, req, from)
 end
 

@@ -2,7 +2,7 @@
 -- The fields of every served kind, read on first use from the generated table.
 --
 -- A field is {name, kind, ref, elem, keys, set, atomic, merge, merge_key, retain, required}; kind is one of
--- s string, i integer, b boolean, n number, q quantity, o int-or-string, t time, x anything, ref, list, map.
+-- s string, y bytes in base64, i integer, b boolean, n number, q quantity, o int-or-string, t time, x anything, ref, list, map.
 local data = require "sandbox.kube.schema_data"
 
 local schema = {}
