@@ -131,6 +131,16 @@ local function targets(self, service)
   return ports.plain and { address = "127.0.0.1:" .. ports.plain }, ports.tls and { address = "127.0.0.1:" .. ports.tls }
 end
 
+-- A serving sandbox is also reached at its own ports, as its kubeconfig and env.sh name them.
+local function add_own_ports(self, list)
+  for _, service in ipairs(self.ctx.services) do
+    local ports = self.ports[service.name] or {}
+    for _, port in ipairs { ports.plain or false, ports.tls or false } do
+      if port then add_route(list, "127.0.0.1", port, { address = "127.0.0.1:" .. port }) end
+    end
+  end
+end
+
 -- The closed route table: every host that a client of this sandbox can reach, and nothing else.
 function Server:routes()
   local list = {}
@@ -139,6 +149,7 @@ function Server:routes()
     if entry.service.plain then add_route(list, entry.host, entry.plain_port, plain) end
     if entry.service.tls then add_route(list, entry.host, entry.tls_port, secure) end
   end
+  add_own_ports(self, list)
   for _, route in ipairs(self.ctx.outside_routes) do list[#list + 1] = route end
   return list
 end
