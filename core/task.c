@@ -126,6 +126,10 @@ static int body(lua_State *L) {
 
 struct er_task *er_task_start(lua_State *L, struct er_scope *scope, int arguments) {
     struct er_vm *vm = er_vm_of(L);
+    // A raise on the way would leak the task, so a box owns it until it is queued.
+    struct er_task **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    luaL_setmetatable(L, "eirun.task.box");
     struct er_task *task = er_calloc(1, sizeof *task);
     if (!task) {
         luaL_error(L, "not enough memory");
@@ -137,10 +141,7 @@ struct er_task *er_task_start(lua_State *L, struct er_scope *scope, int argument
                              .thread_ref = LUA_NOREF,
                              .context_ref = LUA_NOREF,
                              .result_ref = LUA_NOREF};
-    // A raise from here on would leak the task, so a box owns it until it is queued.
-    struct er_task **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = task;
-    luaL_setmetatable(L, "eirun.task.box");
     task->co = lua_newthread(L);
     task->thread_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     struct er_task *parent = vm->rt->current;
