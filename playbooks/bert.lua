@@ -95,7 +95,7 @@ return play.book {
       })
     end)
 
-    local route = cluster:ingress_log(app.service, app.port)
+    local route = cluster:ingress_log(app, app.port)
 
     local hpa = p:step("scale on requests", function()
       return k8s:ensure_hpa {
@@ -108,7 +108,7 @@ return play.book {
     end)
 
     local web = p:step("public ingress", function()
-      return k8s:ensure_ingress { name = arg.name, host = arg.host, service = app.service, port = app.port }
+      return k8s:ensure_ingress { name = arg.name, host = arg.host, service = app, port = app.port }
     end)
 
     p:wait("the model answers", { timeout = 300 }, function()

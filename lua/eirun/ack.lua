@@ -120,7 +120,7 @@ local route_rules = {
 ---@param port integer|string as the Ingress names it
 ---@param namespace? string default the service's own, else "default"
 ---@return table<string, string>
----Example: `cluster:ingress_log(app.service, 8501)["sls.ingress.route"]` is `default-bert-8501`.
+---Example: `cluster:ingress_log(app, 8501)["sls.ingress.route"]` is `default-bert-8501`.
 ---Raises "invalid" for a route over 63 characters, before anything is written.
 function Cluster:ingress_log(service, port, namespace)
   local name = type(service) == "table" and service.name or service

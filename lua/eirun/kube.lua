@@ -68,7 +68,7 @@ end
 ---Example:
 ---```lua
 ---k8s:ensure_hpa { name = "bert-hpa", target = app, max = 10,
----  external = { metric = "sls_ingress_qps", average = 10, selector = cluster:ingress_log(app.service, 8501) } }
+---  external = { metric = "sls_ingress_qps", average = 10, selector = cluster:ingress_log(app, 8501) } }
 ---```
 ---Raises "invalid" when its target cannot be scaled.
 function Client:ensure_hpa(given)
@@ -78,7 +78,7 @@ end
 ---A way in from outside; waits for the address.
 ---@param given table name, service, port, and any of host, path ("/"), class ("nginx"), annotations, adopt, timeout
 ---@return eirun.Web
----Example: `local web = k8s:ensure_ingress { name = "bert", host = "test.example.com", service = app.service, port = 8501 }`.
+---Example: `local web = k8s:ensure_ingress { name = "bert", host = "test.example.com", service = app, port = 8501 }`.
 ---Raises "timeout" when no balancer gives an address.
 function Client:ensure_ingress(given)
   return traffic.ensure_ingress(self, given)

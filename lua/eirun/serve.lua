@@ -15,11 +15,12 @@ local wire = require "eirun.wire"
 local M = {}
 
 ---@class eirun.App
----@field name string
+---@field name string of its Deployment and its Service
+---@field job string the job's own name
 ---@field version string the job's version
 ---@field model string
 ---@field model_version string|nil the one asked for
----@field service {name: string, namespace: string}
+---@field namespace string
 ---@field deployment string
 ---@field port integer the REST port
 ---@field k8s eirun.KubeClient
@@ -81,7 +82,6 @@ local rules = {
   rest_port = { type = "integer", min = 1, max = 65535 },
   scheduler = { type = "string" },
   user = { type = "string" },
-  belongings = { type = "list" },
   adopt = { type = "boolean" },
   timeout = { type = "number", min = 0 },
   load_timeout = { type = "integer", min = 0 },
@@ -176,9 +176,20 @@ local function missing_model(k8s, deployment, given)
   return ("no pod serves %s%s"):format(given.model_name, version and " version " .. version or "")
 end
 
+-- What was added to the job's belongings since it was made: its autoscaler, its Ingress.
+local function extra_lines(k8s, job)
+  local own, extra = {}, {}
+  for _, line in ipairs(manifest.own_lines(job)) do own[line] = true end
+  local live = k8s:get("ConfigMap", manifest.bookkeeping_name(job))
+  for line in (live and (live.data or {}).app or ""):gmatch("[^\n]+") do
+    if not own[line] then extra[#extra + 1] = line end
+  end
+  return extra
+end
+
 local function apply_all(k8s, job, given, replicas)
   local opts = { adopt = given.adopt }
-  ensure.ensure(k8s, manifest.bookkeeping(job, given, given.belongings), opts)
+  ensure.ensure(k8s, manifest.bookkeeping(job, given, extra_lines(k8s, job)), opts)
   ensure.ensure(k8s, manifest.config(job, given), opts)
   ensure.ensure(k8s, manifest.service(job, given), opts)
   ensure.ensure(k8s, manifest.deployment(job, given, replicas), { adopt = given.adopt, wait = function()
@@ -193,7 +204,7 @@ end
 ---@param k8s eirun.KubeClient
 ---@param given table name, model_name, model_path, image, data = {claim = path}, and any of version (the job's), version_policy
 --- ("specific:N", "latest", "latest:N", "all"), selector, gpus, gpu_memory, gpu_core, cpu, memory, limits, requests, replicas, labels,
---- annotations, tolerations, env, port (8500), rest_port (8501), scheduler, image_pull_policy, user, belongings, adopt, timeout
+--- annotations, tolerations, env, port (8500), rest_port (8501), scheduler, image_pull_policy, user, adopt, timeout
 ---@return eirun.App
 ---Example:
 ---```lua
@@ -210,7 +221,7 @@ function M.ensure_tensorflow(k8s, given)
   apply_all(k8s, job, given, replicas_for(k8s, job, given))
   return setmetatable({
     name = job.fullname, job = job.name, version = job.version, model = given.model_name, deployment = job.fullname, port = given.rest_port,
-    model_version = manifest.asked_version(given.version_policy), service = { name = job.fullname, namespace = k8s.ns }, k8s = k8s,
+    model_version = manifest.asked_version(given.version_policy), namespace = k8s.ns, k8s = k8s, names = job, given = given,
   }, App)
 end
 
@@ -226,6 +237,16 @@ function M.sample(path)
 end
 
 -- The face of a running job ------------------------------------------------------------------------------------------------
+
+---Adds an object to what `arena serve delete` deletes with the job.
+---@param line string as kubectl writes it, `ingress.networking.k8s.io/bert`
+---Example: `app:belongs "poddisruptionbudget.policy/bert"`. `ensure_hpa` and `ensure_ingress` call it for what they make.
+function App:belongs(line)
+  local extra = extra_lines(self.k8s, self.names)
+  for _, known in ipairs(extra) do if known == line then return end end
+  extra[#extra + 1] = line
+  ensure.ensure(self.k8s, manifest.bookkeeping(self.names, self.given, extra))
+end
 
 ---The path of a call on the model: `predict`, `classify`, `regress`, or its status without one.
 ---@param verb? string

@@ -107,7 +107,7 @@ end
 ---@param seconds? integer default 60
 ---@param delay? integer how far the window ends before now, default 10: logs need a moment to arrive
 ---@return {qps: number, p95: number|nil, error_rate: number|nil} p95 in seconds, nil without requests
----Example: `sls.traffic(cluster:ingress_log(app.service, 8501)).qps`. Raises as `sls.query`.
+---Example: `sls.traffic(cluster:ingress_log(app, 8501)).qps`. Raises as `sls.query`.
 function M.traffic(selector, seconds, delay)
   seconds, delay = seconds or 60, delay or 10
   local to = task.now() // 1 - delay | 0

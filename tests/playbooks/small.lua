@@ -72,11 +72,11 @@ return play.book {
         name = arg.name,
         target = app,
         max = 3,
-        external = { metric = "sls_ingress_qps", average = 10, selector = cluster:ingress_log(arg.route or app.service, app.port) },
+        external = { metric = "sls_ingress_qps", average = 10, selector = cluster:ingress_log(arg.route or app, app.port) },
       }
     end)
     local web = p:step("ingress", function()
-      return k8s:ensure_ingress { name = arg.name, host = arg.host, service = app.service, port = app.port }
+      return k8s:ensure_ingress { name = arg.name, host = arg.host, service = app, port = app.port }
     end)
     p:step("answer", function()
       app:wait_answer(web, serve.sample "playbooks/models/chnsenticorp/sample.json")

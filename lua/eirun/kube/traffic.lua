@@ -30,6 +30,11 @@ local hpa_rules = {
   timeout = { type = "number", min = 0 },
 }
 
+-- What is made for a job belongs to it: whoever deletes the job finds it in the job's books.
+local function tell_job(job, line)
+  if type(job) == "table" and job.belongs then job:belongs(line) end
+end
+
 -- A quantity without a binary fraction in it: 10 is "10", 0.5 is "500m".
 local function quantity(number)
   if number == math.floor(number) then return ("%d"):format(number) end
@@ -140,6 +145,7 @@ function M.ensure_hpa(k8s, given)
   ensure.ensure(k8s, manifest, { adopt = given.adopt, wait = function()
     return wait.until_well(who(given.name), given.timeout or 300, function() return look_at_hpa(k8s, given.name, patience) end)
   end })
+  tell_job(given.target, "horizontalpodautoscaler.autoscaling/" .. given.name)
   return setmetatable({ name = given.name, target = manifest.spec.scaleTargetRef.name, min = manifest.spec.minReplicas, max = given.max,
     k8s = k8s }, Hpa)
 end
@@ -227,6 +233,7 @@ function M.ensure_ingress(k8s, given)
       return look_at_ingress(k8s, given.name)
     end, NO_ADDRESS)
   end })
+  tell_job(given.service, "ingress.networking.k8s.io/" .. given.name)
   local headers = given.host and { { "Host", given.host } } or {}
   return setmetatable({ name = given.name, address = address_of(ingress), host = given.host, headers = headers }, Web)
 end

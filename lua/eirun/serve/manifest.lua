@@ -215,25 +215,43 @@ function M.limits(given)
   return limits
 end
 
--- What arena needs to delete the job: the lines of `app`, without a blank one and without a last newline.
+---The name of the ConfigMap that arena keeps a job's books in.
+---@param job eirun.Job
+---@return string
+function M.bookkeeping_name(job)
+  return job.release .. "-tf-serving"
+end
+
+---The job's own objects, as kubectl names them.
+---@param job eirun.Job
+---@return string[]
+function M.own_lines(job)
+  return { "configmap/" .. config_map_name(job), "service/" .. job.fullname, "deployment.apps/" .. job.fullname }
+end
+
+local function values_of(job, given)
+  local lines = {}
+  for _, row in ipairs {
+    { "image", given.image }, { "modelName", given.model_name }, { "modelPath", given.model_path }, { "port", given.port },
+    { "restApiPort", given.rest_port }, { "servingName", job.name }, { "versionPolicy", given.version_policy or "latest" },
+  } do lines[#lines + 1] = row[1] .. ": " .. row[2] end
+  lines[#lines + 1] = ("servingVersion: %q"):format(job.version)
+  return table.concat(lines, "\n") .. "\n"
+end
+
+---What arena needs to delete the job: one object a line in `app`, without a blank line and without a last newline.
 ---@param job eirun.Job
 ---@param given table
 ---@param extra? string[] further objects that belong to the job, `ingress.networking.k8s.io/bert`
 ---@return table
 function M.bookkeeping(job, given, extra)
-  local lines = { "configmap/" .. config_map_name(job), "service/" .. job.fullname, "deployment.apps/" .. job.fullname }
+  local lines = M.own_lines(job)
   table.move(extra or {}, 1, #(extra or {}), #lines + 1, lines)
-  local values = {}
-  for _, row in ipairs {
-    { "image", given.image }, { "modelName", given.model_name }, { "modelPath", given.model_path }, { "port", given.port },
-    { "restApiPort", given.rest_port }, { "servingName", job.name }, { "versionPolicy", given.version_policy or "latest" },
-  } do values[#values + 1] = row[1] .. ": " .. row[2] end
-  values[#values + 1] = ("servingVersion: %q"):format(job.version)
   return {
     apiVersion = "v1", kind = "ConfigMap",
-    metadata = { name = job.release .. "-tf-serving", namespace = job.namespace, labels = { createdBy = "arena",
+    metadata = { name = M.bookkeeping_name(job), namespace = job.namespace, labels = { createdBy = "arena",
       servingName = job.name, servingType = "tf-serving", servingVersion = job.version } },
-    data = { tfserving = CHART, app = table.concat(lines, "\n"), values = table.concat(values, "\n") .. "\n" },
+    data = { tfserving = CHART, app = table.concat(lines, "\n"), values = values_of(job, given) },
   }
 end
 
