@@ -54,20 +54,29 @@ local function reply_crash(ctx, req, service, err)
     '{"Code":"InternalError","Message":"the sandbox failed; see sandbox.log","RequestId":"' .. id .. '"}')
 end
 
+local function trace(err) return type(err) == "string" and debug.traceback(err, 2) or err end
+
 -- Answers one request; a crash of the service is logged and becomes a 500. A cancel goes on its way.
 local function guard(ctx, service, req)
-  local ok, err = xpcall(service.handle, function(e)
-    return type(e) == "string" and debug.traceback(e, 2) or e
-  end, req)
+  local ok, err = xpcall(service.handle, trace, req)
   if ok then return end
   if type(err) == "table" and err.kind == "cancelled" then error(err, 0) end
   reply_crash(ctx, req, service, err)
 end
 
+-- The entry of a Host header; those seen are remembered.
+local function entry_of(self, header)
+  local entry = self.known_hosts[header]
+  if entry then return entry end
+  entry = hosts.find(self.hosts, hosts.bare(header))
+  if entry and self.known_count < 1000 then self.known_hosts[header], self.known_count = entry, self.known_count + 1 end
+  return entry
+end
+
 local function dispatch_by_host(self)
   return function(req)
-    local name = hosts.bare(req.headers:get "host")
-    local entry = name and hosts.find(self.hosts, name)
+    local name = req:header "host"
+    local entry = name and entry_of(self, name)
     if entry then return guard(self.ctx, entry.service, req) end
     local front = by_name(self.ctx, "ingress") -- whoever connects to its address may say any Host
     if front then return guard(self.ctx, front, req) end
@@ -156,7 +165,7 @@ end
 
 -- Called when a host was added while running: the sandbox's own clients follow the same table.
 function Server:refresh()
-  self.hosts = host_list(self.ctx)
+  self.hosts, self.known_hosts, self.known_count = host_list(self.ctx), {}, 0
   local routes = self:routes()
   routes.closed = true
   http.routes(routes)
@@ -169,7 +178,7 @@ end
 
 -- Starts the listeners of ctx.mode for all declared services.
 function server.start(ctx)
-  local self = setmetatable({ ctx = ctx, listeners = {}, ports = {}, hosts = host_list(ctx) }, Server)
+  local self = setmetatable({ ctx = ctx, listeners = {}, ports = {}, hosts = host_list(ctx), known_hosts = {}, known_count = 0 }, Server)
   ctx.ca = tls.authority(ctx.dir, ctx.now())
   self.certificate = tls.server_certificate(ctx.dir, ctx.ca, certificate_names(self.hosts), ctx.now())
   listen_unix(self)

@@ -299,6 +299,15 @@ t.test("the_state_directory_is_its_owners_alone", function()
   for _, name in ipairs { "credentials.json", "ca.key", "server.json" } do t.eq(fs.stat(box.dir .. "/" .. name).mode & 511, 384, name) end
 end)
 
+t.test("a_directory_with_a_long_path_works_too", function()
+  local fs = require "eirun.core.fs"
+  local top = assert(fs.mkdtemp "/tmp/eirun-test-")
+  local box <close> = sandbox.start { dir = top .. "/" .. ("deep/"):rep(30) .. "box" }
+  t.eq((box:cs("GET", pools_path)), 200)
+  box:stop()
+  fs.remove(top, { recursive = true })
+end)
+
 t.test("two_processes_cannot_share_a_directory", function()
   local box <close> = sandbox.start()
   local ok, err = pcall(sandbox.start, { dir = box.dir })

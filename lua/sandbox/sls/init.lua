@@ -271,10 +271,8 @@ local function collect(ctx, fields)
   if ctx.addon_active and not ctx.addon_active "logtail-ds" then return end
   local key = ctx.log_project .. "/nginx-ingress"
   if not ctx.store:get("sls_logstore", key) then return end
-  local record = {}
-  for name, value in pairs(fields) do record[name] = value end
-  record.__source__ = record.__source__ or "172.20.0.1"
-  ctx.access_logs:append(key, record, ctx.now())
+  fields.at = nil -- the ingress's own stamp; ours follows
+  ctx.access_logs:append(key, fields, ctx.now())
 end
 
 local function keep_flushing(ctx, wake)

@@ -16,7 +16,7 @@ create table if not exists block (id integer primary key, store text not null, f
 create index if not exists block_time on block (store, last);
 ]]
 
-local function new_block(store) return { store = store, count = 0, same = {}, columns = {} } end
+local function new_block(store) return { store = store, count = 0, names = 0, same = {}, columns = {} } end
 
 local function spread(block, name, value)
   local column, old = {}, block.same[name]
@@ -25,14 +25,22 @@ local function spread(block, name, value)
   block.columns[name], block.same[name] = column, nil
 end
 
+local function put(block, name, value)
+  local column, old = block.columns[name], block.same[name]
+  if column then column[block.count] = value return end
+  if old == value then return end
+  if old == nil then block.names = block.names + 1 end
+  if block.count == 1 then block.same[name] = value else spread(block, name, value) end
+end
+
 local function append(block, record)
   block.count = block.count + 1
+  local names = 0
   for name, value in pairs(record) do -- order does not matter: each field has its own column
-    local column = block.columns[name]
-    if column then column[block.count] = value
-    elseif block.count == 1 then block.same[name] = value
-    elseif block.same[name] ~= value then spread(block, name, value) end
+    put(block, name, value)
+    names = names + 1
   end
+  if names == block.names then return end
   for name in pairs(block.same) do
     if record[name] == nil then spread(block, name, nil) end
   end
@@ -83,7 +91,7 @@ local function without_nulls(data)
   return data
 end
 
--- Adds one record of a logstore; time is when it was collected.
+-- Adds one record of a logstore; time is when it was collected. The record's table is taken over.
 function Logs:append(store, record, time)
   local block = self.open[store]
   if not block then
