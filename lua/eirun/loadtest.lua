@@ -30,7 +30,7 @@ local function load_options(given)
   opts.allow = { given.web.address }
   opts.progress = function(now)
     local p95 = now.p95 and (", p95 %.0f ms"):format(now.p95 * 1000) or ""
-    step.progress { done = now.elapsed, total = now.seconds, unit = "s", text = ("%d requests/s%s"):format(now.rate, p95) }
+    step.progress { done = now.elapsed // 1, total = now.seconds // 1, unit = "s", text = ("%d requests/s%s"):format(now.rate, p95) }
   end
   return opts
 end

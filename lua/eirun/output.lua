@@ -56,6 +56,9 @@ function M.amount(progress)
     end
     return ("%.14g"):format(n)
   end
+  if not progress.done then
+    return ""
+  end
   local text = one(progress.done)
   if progress.total then
     text = text .. " of " .. one(progress.total)

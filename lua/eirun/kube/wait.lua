@@ -153,7 +153,14 @@ local function condition(object, kind)
 end
 M.condition = condition
 
-local function judge_deployment(deployment, patience)
+-- What was said last about the first pod that is not ready.
+local function last_words(k8s, pod)
+  local events = pod and k8s:events { kind = "Pod", name = pod.metadata.name } or {}
+  local event = events[#events]
+  return event and ("; pod '%s': %s: %s"):format(pod.metadata.name, event.reason, event.message or "") or ""
+end
+
+local function judge_deployment(k8s, deployment, pods, patience)
   local who = "Deployment '" .. deployment.metadata.name .. "'"
   local refused = condition(deployment, "ReplicaFailure")
   if refused and refused.status == "True" then
@@ -164,7 +171,7 @@ local function judge_deployment(deployment, patience)
   end
   local progress = condition(deployment, "Progressing")
   if progress and progress.reason == "ProgressDeadlineExceeded" then
-    return quote(who, progress.reason, progress.message or "", verdict.symptom(progress.reason, "").hint)
+    return quote(who, progress.reason, (progress.message or "") .. last_words(k8s, pods[1]), verdict.symptom(progress.reason, "").hint)
   end
 end
 
@@ -193,12 +200,13 @@ end
 
 local function judge_all(k8s, deployment, patience)
   local current = { ["Deployment '" .. deployment.metadata.name .. "'/ReplicaFailure"] = true }
-  for _, pod in ipairs(unready_pods(k8s, deployment)) do
+  local pods = unready_pods(k8s, deployment)
+  for _, pod in ipairs(pods) do
     local hopeless = M.judge_pod(k8s, pod, patience, current)
     if hopeless then return hopeless end
   end
   patience:forget_all_but(current)
-  return judge_deployment(deployment, patience)
+  return judge_deployment(k8s, deployment, pods, patience)
 end
 
 ---Calls `look()` until it answers a value. It answers nil and what is missing while there is hope; it raises when there is none.
