@@ -23,7 +23,7 @@ faults.kinds = {
   permission_lost = { when = "service" },
   empty_list = { when = "service" },
   delete_failed = { when = "service" },
-  stock_out = { when = "world", zone = "string", type = "string", kind = "string" },
+  stock_out = { when = "world", zone = "string", type = "string", left = "number" },
   reclaim = { when = "world", zone = "string", id = "string" },
 }
 

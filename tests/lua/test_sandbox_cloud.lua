@@ -385,6 +385,48 @@ t.test("autoscaling_configuration_brings_the_scaler", function()
   t.eq(addon.state, "active")
 end)
 
+local function sls(box, options)
+  local headers = { date = os.date("!%a, %d %b %Y %H:%M:%S GMT"), ["x-log-apiversion"] = "0.6.0", ["x-log-signaturemethod"] = "hmac-sha1" }
+  local parts = {}
+  for name in pairs(options.query or {}) do parts[#parts + 1] = name end
+  table.sort(parts)
+  for i, name in ipairs(parts) do parts[i] = name .. "=" .. options.query[name] end
+  local resource = options.path .. (#parts > 0 and "?" .. table.concat(parts, "&") or "")
+  local md5 = options.body and crypto.hex(crypto.md5(options.body)):upper() or ""
+  if options.body then headers["content-md5"], headers["content-type"] = md5, "application/json" end
+  local text = table.concat({ options.body and "POST" or "GET", md5, options.body and "application/json" or "", headers.date,
+    "x-log-apiversion:0.6.0", "x-log-signaturemethod:hmac-sha1", resource }, "\n")
+  headers.authorization = ("LOG %s:%s"):format(box.key.id, crypto.base64(crypto.hmac_sha1(options.secret or box.key.secret, text)))
+  local host = (options.project or "k8s-log-" .. box.info.cluster_id) .. ".cn-hangzhou.log.aliyuncs.com"
+  local query = client.query(options.query)
+  local reply = assert(box.http:request { method = options.body and "POST" or "GET", headers = headers, body = options.body,
+    url = "https://" .. host .. options.path .. (query ~= "" and "?" .. query or "") })
+  return reply.status, json.decode(reply.body), reply
+end
+
+t.test("log_queries_over_http_in_both_versions", function()
+  local box <close> = sandbox.start()
+  local now = os.time()
+  local store = "/logstores/nginx-ingress"
+  local question = { type = "log", from = tostring(now - 100), to = tostring(now), query = "* | select count(1) as n where status > 1" }
+  local status, rows, reply = sls(box, { path = store, query = question })
+  t.eq({ status, #rows, reply.headers:get "x-log-progress" }, { 200, 0, "Complete" })
+  local body = json.encode { from = now - 100, to = now, query = "*", line = 10 }
+  local answer
+  status, answer = sls(box, { path = store .. "/logs", body = body })
+  t.eq({ status, answer.meta.progress, answer.meta.count, #answer.data }, { 200, "Complete", 0, 0 })
+  local function refused(options, code, name)
+    local got, err = sls(box, options)
+    t.eq({ got, err.errorCode }, { code, name })
+  end
+  refused({ path = store, query = question, secret = "wrong" }, 401, "SignatureNotMatch")
+  refused({ path = store, query = question, project = "other" }, 404, "ProjectNotExist")
+  refused({ path = "/logstores/other", query = question }, 404, "LogStoreNotExist")
+  refused({ path = store, query = { type = "log", from = "9", to = "5", query = "*" } }, 400, "InvalidTimeRange")
+  refused({ path = store, query = { type = "log", from = "1", to = "5", query = "* | drop table" } }, 400, "ParameterInvalid")
+  t.eq(box:log(), "")
+end)
+
 t.test("access_keys_are_random", function()
   local one <close> = sandbox.start()
   local first = one.info.access_key_secret

@@ -190,9 +190,11 @@ end
 
 -- A spot instance that got its notice is replaced at once when the pool asks for that.
 local function remedy(ctx, notice)
-  local group = ctx.store:get("group", notice.group)
-  if not group or not group.spot_instance_remedy then return end
+  local group, instance = ctx.store:get("group", notice.group), ctx.store:get("instance", notice.id)
+  if not group or not group.spot_instance_remedy or not instance or instance.replaced then return end
   ctx.store:tx(function()
+    instance.replaced = true
+    ctx.store:put("instance", instance.id, instance)
     scale_out(ctx, group, 1, ("A preemptible instance will be reclaimed at %s and is replaced"):format(times.iso(notice.terminates)))
   end)
 end
@@ -213,7 +215,7 @@ end
 local function play_fault(ctx, fault)
   if fault.kind == "stock_out" then
     local kind = fault.market or "spot"
-    return market.limit(ctx, fault.type, fault.zone, kind, 0)
+    return market.limit(ctx, fault.type, fault.zone, kind, fault.left or 0)
   end
   if fault.kind ~= "reclaim" then return end
   ctx.store:tx(function()
@@ -235,6 +237,12 @@ function groups.start(ctx)
   ctx.on("instance.notice", function(data) remedy(ctx, data) end)
   ctx.on("instance.gone", function(data) refill(ctx, data) end)
   ctx.on("fault", function(fault) play_fault(ctx, fault) end)
+  -- Notices whose replacement a kill cut off.
+  ctx.on("started", function()
+    for _, instance in ctx.store:each "instance" do
+      if instance.lock then remedy(ctx, { id = instance.id, group = instance.group_id, terminates = instance.terminates }) end
+    end
+  end)
 end
 
 return groups
