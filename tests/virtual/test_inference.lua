@@ -258,7 +258,7 @@ t.test("a_missing_version_is_waited_for_and_the_log_says_so", function()
     .. "model_version_policy { specific { versions: 7 } } } }"):format(base) }
   add_version(content, version)
   local process = start(content, { model_config_file = "/etc/tf/model.config" })
-  task.sleep(100)
+  task.sleep(70)
   t.eq(process.serving, false)
   t.match(process.lines(), "Version 7 of servable chnsenticorp, which was requested to be served as a 'specific' version")
   t.match(process.lines(), "No versions of servable chnsenticorp found under base path /models/tensorflow")
