@@ -128,24 +128,33 @@ local function one_word(text, at, env)
   return table.concat(parts), at
 end
 
----The words of the last command of a shell line; what comes before `;` and `&&` is preparation.
-function M.shell_words(text, env)
-  local words, at = {}, 1
-  text = text:gsub("\\\n", " ")
-  while true do
-    at = text:match("^%s*()", at)
-    if at > #text then break end
-    local separator = text:match("^[;&|]+()", at)
+---The commands of a shell line as lists of words; `exec` in front is dropped.
+function M.shell_commands(text, env)
+  local commands, words, at = {}, {}, 1
+  text = text:gsub("\\\n", " "):gsub("\n", ";")
+  while at <= #text do
+    local separator = text:match("^[;&|%s]*[;&|][;&|%s]*()", at)
     if separator then
-      if text:find("%S", separator) then words = {} end
-      at = separator
+      if #words > 0 then commands[#commands + 1] = words end
+      words, at = {}, separator
     else
-      words[#words + 1], at = one_word(text, at, env)
-      if words[#words] == "" and not text:match("^%s", at) and at <= #text and not text:match("^[;&|]", at) then return words end
+      at = text:match("^%s*()", at)
+      local before = at
+      if at <= #text then words[#words + 1], at = one_word(text, at, env) end
+      if at == before then break end -- an open quote: the rest is not understood
     end
   end
-  if words[1] == "exec" then table.remove(words, 1) end
-  return words
+  if #words > 0 then commands[#commands + 1] = words end
+  for _, command in ipairs(commands) do
+    if command[1] == "exec" then table.remove(command, 1) end
+  end
+  return commands
+end
+
+---The words of the last command of a shell line; what comes before it is preparation.
+function M.shell_words(text, env)
+  local commands = M.shell_commands(text, env)
+  return commands[#commands] or {}
 end
 
 ---Flags of tensorflow_model_server: `--name=value` or `--name value`.
