@@ -110,7 +110,7 @@ local function figures_of(slice, seconds)
   for _, count in pairs(slice.errors) do errors_total = errors_total + count end
   local by_kind = slice.errors
   return {
-    requests = slice.done, planned = slice.planned, ok = slice.ok,
+    requests = slice.done, planned = slice.planned, good = slice.ok,
     errors = { total = errors_total, by_kind = by_kind, share = slice.done > 0 and errors_total / slice.done or 0 },
     rate = slice.planned > 0 and answered / slice.planned or 0,
     throughput = seconds > 0 and answered / seconds or 0,
@@ -179,7 +179,7 @@ end
 ---@class eirun.LoadFigures
 ---@field requests integer that ended, in whatever way
 ---@field planned integer
----@field ok integer
+---@field good integer
 ---@field errors {total: integer, by_kind: table<string, integer>, share: number}
 ---@field rate number answered of planned
 ---@field throughput number answers a second
@@ -202,6 +202,7 @@ end
 ---@field capped integer requests that waited because max_connections was reached
 ---@field aborted integer in flight when the run was stopped
 ---@field examples {kind: string, at: number, status?: integer, text: string}[] the first failures
+---@field histogram integer[][] {lowest, highest, count, index} in microseconds; each phase has one too
 ---@field bytes_in integer
 ---@field bytes_out integer
 
@@ -222,6 +223,8 @@ local function result_of(run)
     figures.name, figures.from, figures.to = phase.name, phase.from, phase.to
     result.phases[i] = figures
   end
+  result.histogram = run.core:histogram(1)
+  for i, figures in ipairs(result.phases) do figures.histogram = run.core:histogram(i + 2) end
   result.valid, result.reason = validity(state, opts)
   judge(result, run)
   return result
@@ -337,9 +340,9 @@ function M.run(opts)
   local run <close> = M.start(opts)
   local ended, failure = pcall(watch, run, opts)
   if not ended then
-    local began = run.core:state(true).phase ~= "connecting"
+    local state = run.core:state(true)
     run:stop()
-    if opts.on_cancel and began then opts.on_cancel(run:result()) end
+    if opts.on_cancel and state.phase ~= "connecting" and not state.error then opts.on_cancel(run:result()) end
     error(failure, 0)
   end
   return run:result()

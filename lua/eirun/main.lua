@@ -38,6 +38,9 @@ return function(...)
     return 130
   end
   complain(err.code == "usage" and err.message or require("eirun.errors").text(err))
+  if err.excerpt then
+    term.write(2, err.excerpt .. "\n") -- the text with a caret under the place
+  end
   if err.bug then
     term.write(2, err.traceback:gsub("^%s+", "") .. "\n")
   end

@@ -2,6 +2,7 @@
 -- A report as one HTML file that needs nothing else: styles, pictures (SVG) and the few lines of script for the cross-hair are
 -- inside. Light or dark as the reader's system is; without script everything but the cross-hair is there.
 local axis = require "eirun.chart.axis"
+local distribution = require "eirun.report.distribution"
 local page = require "eirun.report.page"
 
 local M = {}
@@ -166,7 +167,7 @@ local function pictures(report)
   local note = {}
   for _, band in ipairs(report.bands or {}) do
     note[#note + 1] = ('<p class="legend"><i class="swatch"></i>%s (%s to %s)</p>'):format(
-      escape(band.label), axis.time(band.from), axis.time(math.min(to, band.to)))
+      escape(band.label), axis.time(band.from), axis.time(band.to < math.huge and band.to or to))
   end
   for _, mark in ipairs(report.marks or {}) do
     note[#note + 1] = ('<p class="legend"><i class="dotted"></i>%s %s</p>'):format(axis.time(mark.t), escape(mark.label))
@@ -197,10 +198,11 @@ local function thresholds(report)
   return #out > 0 and '<h2>Thresholds</h2><ul class="verdicts">' .. table.concat(out) .. "</ul>" or ""
 end
 
-local function row_html(row, tag)
+-- A column is a column of numbers when its first row says so.
+local function row_html(row, tag, first)
   local cells = {}
   for i, cell in ipairs(row) do
-    local class = type(cell) == "number" and ' class="num"' or ""
+    local class = type(first[i]) == "number" and ' class="num"' or ""
     cells[i] = ("<%s%s>%s</%s>"):format(tag, class, escape(type(cell) == "number" and axis.value(cell) or cell), tag)
   end
   return "<tr>" .. table.concat(cells) .. "</tr>"
@@ -210,9 +212,9 @@ local function tables(report)
   local out = {}
   for _, t in ipairs(report.tables or {}) do
     local rows = {}
-    for i, row in ipairs(t.rows) do rows[i] = row_html(row, "td") end
+    for i, row in ipairs(t.rows) do rows[i] = row_html(row, "td", t.rows[1]) end
     out[#out + 1] = ('<h2>%s</h2><div class="scroll"><table><thead>%s</thead><tbody>%s</tbody></table></div>'):format(
-      escape(t.title or ""), row_html(t.columns or {}, "th"), table.concat(rows, "\n"))
+      escape(t.title or ""), row_html(t.columns or {}, "th", t.rows[1] or {}), table.concat(rows, "\n"))
   end
   return table.concat(out)
 end
@@ -234,6 +236,7 @@ end
 ---@field limits? {group: string, value: number, label?: string}[] lines across a panel
 ---@field bands? {from: number, to: number, label: string}[] stretches of time
 ---@field marks? {t: number, label: string}[] moments
+---@field distribution? {title: string, unit?: string, bins: {from: number, to: number, count: integer}[]} a histogram
 ---@field tables? {title?: string, columns: string[], rows: any[][]}[]
 ---@field notes? string[]
 
@@ -247,7 +250,8 @@ function M.html(report)
   for _, note in ipairs(report.notes or {}) do notes[#notes + 1] = ('<p class="note">%s</p>'):format(escape(note)) end
   local parts = {
     title = escape(report.title), subtitle = report.subtitle and '<p class="subtitle">' .. escape(report.subtitle) .. "</p>" or "",
-    verdict = verdict(report), facts = facts(report), thresholds = thresholds(report), charts = pictures(report),
+    verdict = verdict(report), facts = facts(report), thresholds = thresholds(report),
+    charts = pictures(report) .. distribution(report.distribution, escape),
     tables = tables(report), notes = table.concat(notes),
   }
   return (page:gsub("{{(%w+)}}", parts))

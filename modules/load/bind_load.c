@@ -445,7 +445,7 @@ static int l_series(lua_State *L) {
     return 1;
 }
 
-// Counters of a slice that are not empty: { {lowest, highest, count} ... } in whole microseconds, ascending.
+// Counters of a slice that are not empty: { {lowest, highest, count, index} ... } in whole microseconds, ascending.
 static int l_histogram(lua_State *L) {
     const struct er_load_stats *stats = &check_run(L)->load->worker.stats;
     lua_Integer slice = luaL_optinteger(L, 2, 1);
@@ -454,13 +454,15 @@ static int l_histogram(lua_State *L) {
     lua_newtable(L);
     for (size_t i = 0, n = 0; i < hdr->length; i++) {
         if (hdr->counts[i]) {
-            lua_createtable(L, 3, 0);
+            lua_createtable(L, 4, 0);
             lua_pushinteger(L, (lua_Integer)er_hdr_lowest(hdr, i));
             lua_rawseti(L, -2, 1);
             lua_pushinteger(L, (lua_Integer)er_hdr_highest(hdr, i));
             lua_rawseti(L, -2, 2);
             lua_pushinteger(L, (lua_Integer)hdr->counts[i]);
             lua_rawseti(L, -2, 3);
+            lua_pushinteger(L, (lua_Integer)i);
+            lua_rawseti(L, -2, 4);
             lua_rawseti(L, -2, (lua_Integer)++n);
         }
     }

@@ -62,6 +62,7 @@ M.verbs = {
     summary = "keep the sandbox cloud up for other programs, look at it, break it, or start it afresh",
     options = { target[2], target[3], output },
   },
+  require("eirun.cli.load").verb,
   {
     name = "doctor", args = "[PLAYBOOK]", module = "eirun.cli.doctor", summary = "check what a run needs, and say how to mend it",
     options = with(target, env, output),

@@ -185,6 +185,28 @@ local function before(instants, t)
   return low - 1
 end
 
+-- Requests due before `t`.
+local function count_at(plan, t)
+  if plan.instants then return before(plan.instants, t) end
+  local count, start = 0, 0
+  for _, piece in ipairs(plan.pieces) do
+    local within = math.max(0, math.min(t - start, piece[3]))
+    count = count + piece[1] * within + (piece[2] - piece[1]) / piece[3] * within * within / 2
+    start = start + piece[3]
+  end
+  return count
+end
+
+---Requests a second, on average, between two times.
+---@param plan table as expand made it
+---@param from number
+---@param to number above from
+---@return number
+function M.mean_rate(plan, from, to)
+  to = math.min(to, plan.seconds)
+  return to > from and (count_at(plan, to) - count_at(plan, from)) / (to - from) or 0
+end
+
 ---Requests a second that the plan asks for at a time.
 ---@param plan table as expand made it
 ---@param t number seconds from the start

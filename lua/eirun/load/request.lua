@@ -73,7 +73,7 @@ function M.locate(opts, target)
   target.unix, target.address, target.port = place.unix, place.address, place.port
   if not place.routed and not place.unix and not is_private(place.address) and not allowed(opts.allow, target.host) then
     errors.raise("denied", ("%s is a public address: a load test needs an allowance for it"):format(target.host),
-      { hint = ("say allow = { \"%s\" } where it is yours to load"):format(target.host) })
+      { hint = ("where it is yours to load, say allow = { \"%s\" }, or --allow %s"):format(target.host, target.host) })
   end
 end
 

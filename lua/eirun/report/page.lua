@@ -55,7 +55,7 @@ svg { display: block; width: 100%; height: auto; overflow: visible; margin-top: 
 .tick { fill: var(--soft); font-size: 11.5px; font-variant-numeric: tabular-nums; } .end { text-anchor: end; } .mid { text-anchor: middle; }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
 .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); } .c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); } .c6 { stroke: var(--c6); }
-.band { fill: var(--band); } .mark { stroke: var(--soft); stroke-dasharray: 1 3; }
+.bar { fill: var(--c1); } .band { fill: var(--band); } .mark { stroke: var(--soft); stroke-dasharray: 1 3; }
 .limit { stroke: var(--bad); stroke-width: 1.2; stroke-dasharray: 5 4; } .limit-label { fill: var(--bad); }
 .hair { stroke: var(--soft); visibility: hidden; }
 .under { stroke-width: 3.6; } .legend { color: var(--soft); font-size: 13px; margin: 4px 2px; }

@@ -1,0 +1,173 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- eirun load URL: a load test from the command line.
+local M = {}
+
+M.options = {
+  { name = "rate", arg = "N", help = "requests a second, for --duration" },
+  { name = "duration", arg = "TIME", help = "how long, as 90s, 1m30s (10s)" },
+  { name = "plan", arg = "PLAN", help = "phases instead of --rate: 0..60:2m, 60:12m, pause:10s" },
+  { name = "trace", arg = "FILE", help = "replay a CSV file: time stamps, or a rate or count an interval" },
+  { name = "speed", arg = "X", help = "replay the trace X times as fast" },
+  { name = "scale", arg = "X", help = "send X times as many requests as the trace" },
+  { name = "part", arg = "FROM..TO", help = "replay this part of the trace, as 1h..2h" },
+  { name = "arrivals", arg = "KIND", values = { "even", "poisson" }, help = "how requests lie within a second (even)" },
+  { name = "seed", arg = "N", type = "integer", help = "seed of the Poisson arrivals (1)" },
+  { name = "method", arg = "METHOD", short = "X", help = "GET, or POST with a body" },
+  { name = "header", arg = "LINE", short = "H", many = true, help = "'Name: value'; may be given more than once" },
+  { name = "body", arg = "TEXT", short = "d", many = true, help = "the body, or @FILE; several are taken in turn" },
+  { name = "timeout", arg = "TIME", help = "of a request, from its planned time (30s)" },
+  { name = "max-connections", arg = "N", type = "integer", help = "at one time (4096)" },
+  { name = "no-keep-alive", help = "a connection for each request" },
+  { name = "connect-to", arg = "PLACE", help = "unix:/path or address:port instead of the URL's host" },
+  { name = "allow", arg = "HOST", many = true, help = "a public host that is yours to load" },
+  { name = "status", arg = "CODE", type = "integer", help = "the only good status; else 200 to 399 are good" },
+  { name = "contains", arg = "TEXT", help = "a good answer's body holds it" },
+  { name = "threshold", arg = "TEXT", short = "t", many = true, help = "p95<250ms, errors<0.1%, rate>=0.99; a missed one is exit code 4" },
+  { name = "window", arg = "FROM..TO", help = "the part of the plan that the thresholds judge" },
+  { name = "min-samples", arg = "N", type = "integer", help = "fewer answers are inconclusive (100)" },
+  { name = "json", help = "one JSON object instead of text" },
+  { name = "report", arg = "FILE", help = "write an HTML report" },
+  { name = "hdr-log", arg = "FILE", help = "write the histograms as an HdrHistogram log" },
+  { name = "junit", arg = "FILE", help = "write the thresholds as JUnit XML" },
+  { name = "dry-run", help = "show the plan and send nothing" },
+  { name = "quiet", short = "q", help = "print only what failed" },
+}
+
+M.verb = {
+  name = "load", args = "URL", module = "eirun.cli.load", summary = "load an HTTP service at a planned rate and judge its latency",
+  text = "Requests go out at their planned times whatever the server does; latency counts from there.", options = M.options,
+}
+
+local function usage(text)
+  require("eirun.errors").raise("invalid", text, { code = "usage" })
+end
+
+local function number(options, key)
+  local text = options[key]
+  return text and (tonumber(text) or usage(("--%s wants a number, not '%s'"):format(key, text)))
+end
+
+local function duration(text)
+  return text and require("eirun.load.plantext").duration(text)
+end
+
+local function window(text)
+  return text and require("eirun.load.plantext").window(text)
+end
+
+local function trace_phase(options)
+  local part = window(options.part) or {}
+  return {
+    kind = "trace", file = options.trace, speed = number(options, "speed"), scale = number(options, "scale"),
+    from = part.from, to = part.to,
+  }
+end
+
+local function plan_of(options)
+  local given = (options.plan and 1 or 0) + (options.trace and 1 or 0) + (options.rate and 1 or 0)
+  if given ~= 1 then usage "give one of --rate, --plan and --trace" end
+  if options.plan then return require("eirun.load.plantext").plan(options.plan) end
+  if options.trace then return { trace_phase(options) } end
+  return { { kind = "hold", rate = number(options, "rate"), duration = duration(options.duration) or 10 } }
+end
+
+local function headers_of(lines)
+  local list = {}
+  for _, line in ipairs(lines or {}) do
+    local name, value = line:match("^([^:]+):%s*(.-)%s*$")
+    list[#list + 1] = { name or usage(("--header wants 'Name: value', not '%s'"):format(line)), value }
+  end
+  return list
+end
+
+local function bodies_of(texts)
+  if not texts then return nil end
+  local fs, errors = require "eirun.core.fs", require "eirun.errors"
+  local bodies = {}
+  for i, text in ipairs(texts) do
+    local file = text:match("^@(.+)$")
+    bodies[i] = file and errors.check(fs.read(file)) or text
+  end
+  return bodies
+end
+
+local function load_options(url, options)
+  return {
+    url = url, plan = plan_of(options), arrivals = options.arrivals, seed = options.seed, method = options.method,
+    headers = headers_of(options.header), bodies = bodies_of(options.body), timeout = duration(options.timeout),
+    max_connections = options.max_connections, keep_alive = not options.no_keep_alive, connect_to = options.connect_to,
+    allow = options.allow, status = options.status, contains = options.contains, thresholds = options.threshold,
+    window = window(options.window), min_samples = options.min_samples,
+  }
+end
+
+-- One line that is written over; nothing where nobody looks.
+local function live_view(options)
+  local term = require "eirun.core.term"
+  if options.quiet or options.json or not term.isatty(2) then return nil, function() end end
+  local chart, axis, threshold = require "eirun.chart", require "eirun.chart.axis", require "eirun.threshold"
+  local show, rates = chart.terminal(2), {}
+  local function figure(value) return value and threshold.show_seconds(value) or "-" end
+  local function progress(now)
+    rates[#rates + 1] = now.rate
+    local line = ("%s/%s  %s  asked %.4g/s sent %d/s  p50 %s p95 %s p99 %s  errors %d  in flight %d"):format(
+      axis.time(now.elapsed), axis.time(now.seconds), chart.sparkline(rates, 12, { unicode = show.unicode }), now.asked, now.rate,
+      figure(now.p50), figure(now.p95), figure(now.p99), now.errors, now.in_flight)
+    term.write(2, "\r\27[K" .. line:sub(1, show.width + 24))
+  end
+  return progress, function() term.write(2, "\r\27[K") end
+end
+
+local function write_files(result, options)
+  local errors, fs, output = require "eirun.errors", require "eirun.core.fs", require "eirun.load.output"
+  local function write(path, text) errors.check(fs.write(path, text, { mode = 420 })) end
+  if options.report then write(options.report, output.html(result)) end
+  if options.hdr_log then write(options.hdr_log, require("eirun.load.hdrlog").write(result)) end
+  if options.junit then write(options.junit, output.junit(result)) end
+end
+
+local function tell(result, options)
+  local term, output = require "eirun.core.term", require "eirun.load.output"
+  if options.json then
+    term.write(1, require("eirun.core.json").encode(output.object(result)) .. "\n")
+  elseif not (options.quiet and result.ok) then
+    term.write(1, output.text(result, not options.quiet and require("eirun.chart").terminal(1) or nil))
+  end
+  write_files(result, options)
+end
+
+local function show_plan(opts)
+  local phases, term = require "eirun.load.phases", require "eirun.core.term"
+  local chart = require "eirun.chart"
+  local plan, points = phases.expand(opts.plan), {}
+  local step = math.max(plan.seconds / 200, 0.05)
+  for i = 0, 200 do
+    local t = i * plan.seconds / 200
+    points[#points + 1] = { t, phases.mean_rate(plan, t, t + step) }
+  end
+  term.write(1, ("%s\n%.0f requests in %.1f s\n"):format(opts.url, plan.requests, plan.seconds))
+  term.write(1, chart.draw({ series = { { name = "planned", unit = "/s", points = points } } }, chart.terminal(1)))
+  return 0
+end
+
+---@param options table
+---@param words string[]
+---@return integer exit_code 0, 4 when a threshold was missed or the run was not valid
+function M.run(options, words)
+  local url = words[1] or usage "load what? give a URL"
+  if words[2] then usage(("load takes one URL; '%s' is one word too many"):format(words[2])) end
+  local opts = load_options(url, options)
+  if options.dry_run then return show_plan(opts) end
+  local clear
+  opts.progress, clear = live_view(options)
+  opts.on_cancel = function(result)
+    clear()
+    tell(result, options)
+  end
+  local result = require("eirun.load").run(opts)
+  clear()
+  tell(result, options)
+  return result.ok and 0 or 4
+end
+
+return M
