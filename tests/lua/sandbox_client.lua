@@ -119,12 +119,13 @@ Client.__close = function(self)
   if not self.keep then fs.remove(self.dir, { recursive = true }) end
 end
 
--- options: { dir=, lag_scale=, lag=, seed=, keep=, parts={module names} }
+-- options: { dir=, lag_scale=, lag=, seed=, keep=, kubeconfig=, parts={module names} }
 function M.start(options)
   options = options or {}
   local dir = options.dir or assert(fs.mkdtemp "/tmp/eirun-test-")
   local state = vm.start { entry = "sandbox.main", args = json.encode { dir = dir, mode = options.mode or "inprocess",
-    parts = options.parts, seed = options.seed or 1, lag_scale = options.lag_scale or 0.001, lag = options.lag } }
+    parts = options.parts,
+    kubeconfig = options.kubeconfig, seed = options.seed or 1, lag_scale = options.lag_scale or 0.001, lag = options.lag } }
   local text, err = state:ready()
   if not text then error(err) end
   local info = json.decode(text)

@@ -186,6 +186,44 @@ t.test("hosts_outside_the_route_table_are_denied", function()
   end
 end)
 
+-- The sandbox's own clients (scaler, kubelet, ingress) live in its state: the same table closes that, too.
+t.test("the_sandbox_itself_cannot_reach_outside", function()
+  local fs = require "eirun.core.fs"
+  local ctx = require("sandbox.world").new { dir = assert(fs.mkdtemp "/tmp/eirun-test-") }
+  require("sandbox.control").start(ctx)
+  local server = require("sandbox.server").start(ctx)
+  local user <close> = http.client {}
+  t.eq(user:request({ method = "GET", url = "http://sandbox.eirun.invalid/status" }).status, 403)
+  for _, url in ipairs { "http://example.org/", "https://cs.cn-hangzhou.aliyuncs.com/", "http://127.0.0.1:9/" } do
+    local reply, err = user:request { method = "GET", url = url }
+    t.eq({ reply, err.kind }, { nil, "denied" })
+  end
+  server:close()
+  ctx.scope:cancel("the test is over")
+  pcall(ctx.scope.join, ctx.scope)
+  ctx.store:close()
+  fs.remove(ctx.dir, { recursive = true })
+end)
+
+t.test("a_real_control_plane_is_taken_on_loopback_only", function()
+  local fs = require "eirun.core.fs"
+  local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
+  local function start(server)
+    fs.write(dir .. "/kubeconfig", ([[{"current-context":"a","contexts":[{"name":"a","context":{"cluster":"c","user":"u"}}],
+      "clusters":[{"name":"c","cluster":{"server":"%s"}}],"users":[{"name":"u","user":{"token":"t"}}]}]]):format(server))
+    local box <close> = sandbox.start { dir = dir .. "/box", kubeconfig = dir .. "/kubeconfig", keep = true }
+    local routes = box.info.routes
+    return routes[#routes].address
+  end
+  t.eq(start "https://127.0.0.1:6443", "127.0.0.1:6443")
+  for _, server in ipairs { "https://10.0.0.1:6443", "https://k8s.example.com:6443", "https://127.0.0.1.example.com:6443" } do
+    local ok, err = pcall(start, server)
+    t.eq(ok, false, server)
+    t.match(tostring(err), "loopback only")
+  end
+  fs.remove(dir, { recursive = true })
+end)
+
 t.test("who_am_i_and_assumed_roles", function()
   local box <close> = sandbox.start()
   local _, me = box:rpc("sts", "GetCallerIdentity")

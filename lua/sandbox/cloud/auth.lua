@@ -44,15 +44,18 @@ local function check_token(ctx, record, token)
   end
 end
 
--- Nonces of the last window, swept when the list has grown.
-local function check_nonce(ctx, nonce)
-  local cache = ctx.nonces or { seen = {}, count = 0 }
-  ctx.nonces = cache
-  if cache.count > 4096 then
-    for old, at in pairs(cache.seen) do -- order does not matter: all that are too old go
-      if ctx.now() - at > tolerance then cache.seen[old], cache.count = nil, cache.count - 1 end
-    end
+local function sweep(cache, now)
+  for old, at in pairs(cache.seen) do -- order does not matter: all that are too old go
+    if now - at > tolerance then cache.seen[old], cache.count = nil, cache.count - 1 end
   end
+  cache.limit = math.max(4096, 2 * cache.count)
+end
+
+-- Nonces of the last window, swept each time that their number has doubled.
+local function check_nonce(ctx, nonce)
+  local cache = ctx.nonces or { seen = {}, count = 0, limit = 4096 }
+  ctx.nonces = cache
+  if cache.count > cache.limit then sweep(cache, ctx.now()) end
   local at = cache.seen[nonce]
   if at and ctx.now() - at <= tolerance then
     errors.raise(400, "SignatureNonceUsed", "Specified signature nonce was used already.")
