@@ -50,7 +50,7 @@ M.symptoms = {
 
   { reason = "FailedCreate", match = "quota", patience = 15, hint = "the namespace's quota is used up: raise it, or ask for less" },
   { reason = "FailedCreate", patience = 30, hint = "the API server refuses the pods: read its words" },
-  { reason = "ProgressDeadlineExceeded", patience = 0, hint = "look at the pods' events" },
+  { reason = "ProgressDeadlineExceeded", patience = 240, hint = "look at the pods' events" },
   { reason = "FailedBinding", patience = 30, hint = "no volume fits the claim: compare labels, size, access modes and storage class" },
   { reason = "ProvisioningFailed", patience = 30, hint = "a claim with a selector needs storageClassName: \"\" and a ready volume" },
 }

@@ -170,8 +170,10 @@ local function judge_deployment(k8s, deployment, pods, patience)
     end
   end
   local progress = condition(deployment, "Progressing")
-  if progress and progress.reason == "ProgressDeadlineExceeded" then
-    return quote(who, progress.reason, (progress.message or "") .. last_words(k8s, pods[1]), verdict.symptom(progress.reason, "").hint)
+  -- An earlier run may have left this condition: it goes away by itself when the pods get what they were missing.
+  local late = progress and progress.reason == "ProgressDeadlineExceeded" and verdict.symptom(progress.reason, "")
+  if late and patience:exhausted(who .. "/progress", late.patience) then
+    return quote(who, progress.reason, (progress.message or "") .. last_words(k8s, pods[1]), late.hint)
   end
 end
 
@@ -199,7 +201,8 @@ local function unready_pods(k8s, deployment)
 end
 
 local function judge_all(k8s, deployment, patience)
-  local current = { ["Deployment '" .. deployment.metadata.name .. "'/ReplicaFailure"] = true }
+  local who = "Deployment '" .. deployment.metadata.name .. "'"
+  local current = { [who .. "/ReplicaFailure"] = true, [who .. "/progress"] = true }
   local pods = unready_pods(k8s, deployment)
   for _, pod in ipairs(pods) do
     local hopeless = M.judge_pod(k8s, pod, patience, current)
