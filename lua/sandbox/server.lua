@@ -95,7 +95,10 @@ local function start(self, name, options, handler)
   if not listener then error(("cannot listen for %s: %s"):format(name, tostring(err)), 0) end
   table.insert(self.listeners, listener)
   self.ctx.spawn("listen " .. name, function()
-    httpd.serve(listener, handler, { on_error = function(e) self.ctx.log("error", "%s: %s", name, tostring(e)) end })
+    httpd.serve(listener, handler, { on_error = function(e, req)
+      if req:closed() then return end -- nobody is left to answer
+      self.ctx.log("error", "%s %s %s: %s", name, req.method, req.path, tostring(e))
+    end })
   end)
   return listener
 end
