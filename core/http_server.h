@@ -92,7 +92,7 @@ bool er_httpd_req_field(const struct er_httpd_req *req, const char *name, size_t
 // `wake` runs from loop callbacks, whenever a body, a reply or the connection has come further. Set it once.
 void er_httpd_req_watch(struct er_httpd_req *req, void (*wake)(void *user), void *user);
 bool er_httpd_req_peer_closed(const struct er_httpd_req *req); // the peer ended its side, or the connection is gone
-bool er_httpd_req_cut(const struct er_httpd_req *req); // the connection is gone and the reply was not complete
+bool er_httpd_req_cut(const struct er_httpd_req *req);         // the connection is gone and the reply was not complete
 // Cuts the connection, by a reset where the transport has one.
 void er_httpd_req_abort(struct er_httpd_req *req);
 // Lets the request go; without a complete reply that cuts the connection.

@@ -110,7 +110,7 @@ struct er_httpd_req {
 
     enum body_state body;
     enum body_sink sink_kind;
-    bool body_taken, chunked;
+    bool body_taken, body_whole, chunked; // body_whole: all of it came, though it may not be in its file yet
     uint64_t content_length, body_size, body_max;
     size_t extension_size;
     struct er_buf memory;

@@ -350,7 +350,7 @@ bool er_httpd_wants_input(const struct er_httpd_conn *conn) {
     case CONN_LINGER:
         return true;
     case CONN_REQUEST:
-        return conn->req->body == BODY_READING && er_httpd_body_room(conn->req) > 0;
+        return conn->req->body == BODY_READING && !conn->req->body_whole && er_httpd_body_room(conn->req) > 0;
     case CONN_REFUSED:
     case CONN_CLOSED:
         break;

@@ -245,6 +245,7 @@ void er_httpd_body_add(struct er_httpd_req *req, const char *data, size_t length
 }
 
 void er_httpd_body_end(struct er_httpd_req *req) {
+    req->body_whole = true;
     if (req->sink) {
         er_httpd_sink_end(req->sink);
     } else if (req->body == BODY_READING) {

@@ -30,6 +30,7 @@ struct world {
     struct exchange open[8];
     size_t requests;
     bool hold;      // take requests but leave them alone
+    bool to_file;   // bodies go to a file
     bool no_body;   // reply without reading the body
     size_t padding; // bytes of reply beside the echo
     char *large;
@@ -41,7 +42,7 @@ struct world {
     int idle_turns;
 };
 
-static char path[64];
+static char path[64], file[80];
 
 static void reply(struct world *world, struct exchange *exchange) {
     struct er_httpd_req *req = exchange->req;
@@ -80,7 +81,11 @@ static struct exchange *free_place(struct world *world) {
 static void advance(struct world *world, struct exchange *exchange) {
     if (!exchange->reading && !world->no_body) {
         exchange->reading = true;
-        er_httpd_body_to_memory(exchange->req, 1000);
+        if (world->to_file) {
+            er_httpd_body_to_file(exchange->req, file, ER_DIGEST_BIT(ER_DIGEST_MD5), UINT64_MAX);
+        } else {
+            er_httpd_body_to_memory(exchange->req, 1000);
+        }
     }
     if (!exchange->replied && (world->no_body || !er_httpd_body_pending(exchange->req))) {
         reply(world, exchange);
@@ -389,6 +394,26 @@ static void a_body_that_nobody_reads_is_passed_over(void) {
     close_world(&world);
 }
 
+// While the thread pool still writes the body's end, the next request waits its turn.
+static void a_request_behind_a_body_for_a_file_waits(void) {
+    static const char head[] = "PUT /1 HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n";
+    static const char next[] = "GET /2 HTTP/1.1\r\n" HOST "\r\n";
+    static struct world world;
+    static char body[100000];
+    struct er_httpd_opts opts = small;
+    opts.limits.body = sizeof body;
+    CHECK(open_world(&world, &opts) && connect_client(&world));
+    world.to_file = true;
+    say(&world, head, sizeof head - 1);
+    say(&world, body, sizeof body);
+    say(&world, next, sizeof next - 1);
+    run(&world);
+    const char *one = strstr(world.got, "PUT /1 []"), *two = strstr(world.got, "GET /2 []");
+    CHECK(one && two && one < two);
+    CHECK(unlink(file) == 0);
+    close_world(&world);
+}
+
 static void head_has_a_length_and_no_body(void) {
     static const char bytes[] = "HEAD /h HTTP/1.1\r\n" HOST "\r\n";
     const char *text = answer(bytes, sizeof bytes - 1);
@@ -595,6 +620,7 @@ static void every_allocation_may_fail(void) {
 
 int main(void) {
     snprintf(path, sizeof path, "/tmp/eirun-test-%ld.sock", (long)getpid());
+    snprintf(file, sizeof file, "%s.body", path);
     return check_run((struct check_test[]){
         {"each_request_gets_its_status", each_request_gets_its_status},
         {"a_nul_byte_in_the_head_is_refused", a_nul_byte_in_the_head_is_refused},
@@ -603,6 +629,7 @@ int main(void) {
         {"a_fold_that_is_cut_is_still_seen", a_fold_that_is_cut_is_still_seen},
         {"pipelined_requests_are_answered_in_order", pipelined_requests_are_answered_in_order},
         {"a_body_that_nobody_reads_is_passed_over", a_body_that_nobody_reads_is_passed_over},
+        {"a_request_behind_a_body_for_a_file_waits", a_request_behind_a_body_for_a_file_waits},
         {"head_has_a_length_and_no_body", head_has_a_length_and_no_body},
         {"expect_continue_is_answered_when_the_body_is_wanted", expect_continue_is_answered_when_the_body_is_wanted},
         {"slow_clients_are_left", slow_clients_are_left},
