@@ -31,12 +31,14 @@ local function new_face(ctx, store, registry, random)
 end
 
 local function start_controllers(ctx, store, registry, face)
-  local index = Index.new(store)
+  local index, managers = Index.new(store), {}
   for title, names in value.sorted { ["kube controllers"] = CONTROLLERS, ["kube autoscaler"] = AUTOSCALER } do
     local m = Manager.new { store = store, registry = registry, now = ctx.now, log = ctx.log, lag = ctx.lag, index = index, face = face }
     for _, name in ipairs(names) do require("sandbox.kube.controllers." .. name).start(m) end
+    managers[#managers + 1] = m
     ctx.spawn(title, function() m:run() end)
   end
+  return managers
 end
 
 -- Starts the control plane of a world. With a kubeconfig of a real one there is nothing to start.
@@ -53,10 +55,10 @@ function kube.start(ctx)
   store:tx(function() bootstrap.run(registry, ca_pem) end)
   -- The world makes its CA after its parts have started.
   ctx.on("started", function() bootstrap.furnish_all(registry, ca_pem) end)
-  start_controllers(ctx, store, registry, face)
+  local managers = start_controllers(ctx, store, registry, face)
   ctx.service { name = "kube", hosts = { ctx.api_host }, plain = false, tls = true, tls_port = 6443,
     handle = function(req) face:handle(req) end }
-  ctx.kube = { store = store, registry = registry, face = face }
+  ctx.kube = { store = store, registry = registry, face = face, managers = managers }
 end
 
 return kube

@@ -146,10 +146,7 @@ function status.apply_conflict(conflicts)
     local parts = {}
     table.sort(order)
     for _, who in ipairs(order) do
-      local fields = by_manager[who]
-      local many = who:gsub("^conflict with", #fields > 1 and "conflicts with" or "%0")
-      parts[#parts + 1] = #fields == 1 and #order == 1 and many .. ": " .. fields[1]
-        or many .. ":\n- " .. table.concat(fields, "\n- ")
+      parts[#parts + 1] = who:gsub("^conflict with", "conflicts with") .. ":\n- " .. table.concat(by_manager[who], "\n- ")
     end
     message = ("Apply failed with %d conflicts: %s"):format(#conflicts, table.concat(parts, "\n"))
   end

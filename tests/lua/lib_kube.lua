@@ -1,0 +1,216 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- A control plane without sockets, files or clock: requests are tables, time moves by `advance`.
+local json = require "eirun.core.json"
+local kube = require "sandbox.kube"
+local lag = require "eirun.lag"
+local rng = require "sandbox.rng"
+
+local M = {}
+
+local START = 1767600000 -- 2026-01-05T08:00:00Z
+
+local function memory_store()
+  local kinds = {}
+  local base = {}
+  local function of(kind)
+    kinds[kind] = kinds[kind] or {}
+    return kinds[kind]
+  end
+  function base:get(kind, key) return of(kind)[key] end
+  function base:put(kind, key, v) of(kind)[key] = v end
+  function base:delete(kind, key) of(kind)[key] = nil end
+  function base:tx(fn) return fn() end
+  function base:each(kind)
+    local keys, i = {}, 0
+    for key in pairs(of(kind)) do keys[#keys + 1] = key end
+    table.sort(keys)
+    return function()
+      i = i + 1
+      return keys[i], of(kind)[keys[i]]
+    end
+  end
+  return base
+end
+
+local function headers_of(map)
+  local low = {}
+  for name, v in pairs(map or {}) do low[name:lower()] = v end
+  return { get = function(_, name) return low[name:lower()] end }
+end
+
+local function decode(text)
+  return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+local function query_of(text)
+  local map = {}
+  for key, v in (text or ""):gmatch("([^&=]+)=?([^&]*)") do map[decode(key)] = decode(v) end
+  return map
+end
+
+local Request = {}
+Request.__index = Request
+
+function Request:query() return query_of(self.query_string) end
+function Request:body() return self.text end
+function Request:closed() return self.gone end
+
+function Request:respond(status, headers, body)
+  assert(not self.status, "answered twice")
+  self.status, self.answer_headers, self.answer = status, headers, body
+end
+
+function Request:start(status) self.status, self.chunks = status, {} end
+
+function Request:write(chunk)
+  self.chunks[#self.chunks + 1] = chunk
+  return true
+end
+
+function Request:finish() self.finished = true end
+
+local Plane = {}
+Plane.__index = Plane
+
+-- options: external_metrics(req), pod_logs, lag (seconds by name), base (a store to go on with)
+function M.new(options)
+  options = options or {}
+  local self = setmetatable({ time = START, problems = {}, users = {} }, Plane)
+  local ctx = { options = {}, api_host = "apiserver", lag = lag.scaled(1, options.lag), store = options.base or memory_store() }
+  self.base = ctx.store
+  function ctx.now() return self.time end
+  function ctx.rng(name) return rng.stream("1/" .. name) end
+  function ctx.log(_, format, ...) self.problems[#self.problems + 1] = format:format(...) end
+  function ctx.spawn() end
+  function ctx.on() end
+  function ctx.service(service) self.service = service end
+  function ctx.kube_user(token)
+    return token == "admin" and { name = "kubernetes-admin", groups = { "system:masters" } } or self.users[token]
+  end
+  function ctx.kube_token(user, groups)
+    self.users["token-of-" .. user] = { name = user, groups = groups }
+    return "token-of-" .. user
+  end
+  ctx.external_metrics, ctx.pod_logs = options.external_metrics, options.pod_logs
+  kube.start(ctx)
+  self.kube = ctx.kube
+  self:settle()
+  return self
+end
+
+-- Lets the controllers work until nothing is due at this moment plus their small delays.
+function Plane:settle()
+  self:advance(5)
+end
+
+local function next_due(self, limit)
+  local soonest
+  for _, m in ipairs(self.kube.managers) do
+    local at = m:step()
+    if at and at <= limit and (not soonest or at < soonest) then soonest = at end
+  end
+  return soonest
+end
+
+-- Moves time, with everything that comes due on the way.
+function Plane:advance(seconds)
+  local limit = self.time + seconds
+  for _ = 1, 100000 do
+    local at = next_due(self, limit)
+    if not at then
+      self.time = limit
+      return
+    end
+    self.time = math.max(self.time, at)
+  end
+  error "the controllers never come to rest"
+end
+
+-- options: type (content type), accept, token (false for none)
+function Plane:request(method, target, body, options)
+  options = options or {}
+  local path, query = target:match("^([^?]*)%??(.*)$")
+  if type(body) == "table" then body = json.encode(body) end
+  local token = options.token == nil and "admin" or options.token
+  return setmetatable({ method = method, path = path, query_string = query, text = body or "",
+    headers = headers_of { ["Content-Type"] = options.type or body and "application/json", Accept = options.accept,
+      Authorization = token and "Bearer " .. token or nil, ["User-Agent"] = options.agent } }, Request)
+end
+
+-- One request: status, decoded body (or its text), headers.
+function Plane:call(method, target, body, options)
+  local req = self:request(method, target, body, options)
+  self.service.handle(req)
+  local headers = {}
+  for _, pair in ipairs(req.answer_headers or {}) do
+    headers[pair[1]] = headers[pair[1]] and headers[pair[1]] .. "\n" .. pair[2] or pair[2]
+  end
+  local value = json.decode(req.answer or "")
+  return req.status, value == nil and req.answer or value, headers
+end
+
+-- The body of a call that must succeed.
+function Plane:ok(method, target, body, options)
+  local status, value = self:call(method, target, body, options)
+  if status >= 300 then error(("%s %s: %d %s"):format(method, target, status, json.encode(value)), 2) end
+  return value
+end
+
+local PATCH = { merge = "application/merge-patch+json", strategic = "application/strategic-merge-patch+json",
+  json = "application/json-patch+json", apply = "application/apply-patch+yaml" }
+
+function Plane:patch(kind, target, body)
+  return self:call("PATCH", target, body, { type = PATCH[kind] })
+end
+
+-- Status conditions of a node or pod, ready.
+function M.ready(kind)
+  return json.array { { type = "Ready", status = "True", reason = kind } }
+end
+
+-- A node that is ready; more: labels, taints, gpu.
+function Plane:node(name, more)
+  more = more or {}
+  local amounts = { cpu = "4", memory = "15Gi", pods = "64", ["nvidia.com/gpu"] = more.gpu and tostring(more.gpu) or nil }
+  self:ok("POST", "/api/v1/nodes", { metadata = { name = name, labels = more.labels }, spec = { taints = more.taints },
+    status = { capacity = amounts, allocatable = amounts, conditions = M.ready "KubeletReady" } })
+  self:settle()
+end
+
+-- What a kubelet would report of a running pod.
+function Plane:run_pod(ns, name, ip)
+  local pod = self:ok("GET", ("/api/v1/namespaces/%s/pods/%s"):format(ns, name))
+  local statuses = json.array {}
+  for i, c in ipairs(pod.spec.containers) do
+    statuses[i] = { name = c.name, ready = true, restartCount = 0, image = c.image, imageID = "", state = { running = json.decode "{}" } }
+  end
+  self:patch("strategic", ("/api/v1/namespaces/%s/pods/%s/status"):format(ns, name), { status = { phase = "Running", podIP = ip or "10.0.0.1",
+    containerStatuses = statuses, conditions = M.ready "x" } })
+end
+
+function Plane:run_all(ns)
+  for _, pod in ipairs(self:ok("GET", ("/api/v1/namespaces/%s/pods"):format(ns)).items) do
+    if pod.spec.nodeName and not pod.metadata.deletionTimestamp then self:run_pod(ns, pod.metadata.name) end
+  end
+  self:settle()
+end
+
+-- Messages of events with that reason, in the order of their names.
+function Plane:events(reason)
+  local list = {}
+  for _, e in ipairs(self:ok("GET", "/api/v1/events").items) do
+    if e.reason == reason then list[#list + 1] = e.message end
+  end
+  return list
+end
+
+-- A Deployment of one container; more goes into its spec.
+function M.deployment(name, replicas, more)
+  local spec = { replicas = replicas, selector = { matchLabels = { app = name } }, template = { metadata = { labels = { app = name } },
+    spec = { containers = json.array { { name = "c", image = "img:1", resources = more and more.resources } },
+      nodeSelector = more and more.nodeSelector, tolerations = more and more.tolerations } },
+    strategy = more and more.strategy, minReadySeconds = more and more.minReadySeconds }
+  return { apiVersion = "apps/v1", kind = "Deployment", metadata = { name = name }, spec = spec }
+end
+
+return M
