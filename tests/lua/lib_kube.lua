@@ -184,8 +184,8 @@ function Plane:run_pod(ns, name, ip)
   for i, c in ipairs(pod.spec.containers) do
     statuses[i] = { name = c.name, ready = true, restartCount = 0, image = c.image, imageID = "", state = { running = json.decode "{}" } }
   end
-  self:patch("strategic", ("/api/v1/namespaces/%s/pods/%s/status"):format(ns, name), { status = { phase = "Running", podIP = ip or "10.0.0.1",
-    containerStatuses = statuses, conditions = M.ready "x" } })
+  self:patch("strategic", ("/api/v1/namespaces/%s/pods/%s/status"):format(ns, name), { status = { phase = "Running",
+    podIP = ip or "10.0.0.1", containerStatuses = statuses, conditions = M.ready "x" } })
 end
 
 function Plane:run_all(ns)

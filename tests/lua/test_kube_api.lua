@@ -21,9 +21,10 @@ t.test("errors_are_the_servers_own", function()
       "details":{"name":"nosuch","group":"apps","kind":"deployments"},"code":404]] },
     { "POST", CONFIGMAPS, cm("gcm"), [["message":"configmaps \"gcm\" already exists","reason":"AlreadyExists",
       "details":{"name":"gcm","kind":"configmaps"},"code":409]] },
-    { "PUT", CONFIGMAPS .. "/gcm", { metadata = { name = "gcm", resourceVersion = "1" } }, [["message":
-      "Operation cannot be fulfilled on configmaps \"gcm\": the object has been modified; please apply your changes to the latest version and try again",
-      "reason":"Conflict","details":{"name":"gcm","kind":"configmaps"},"code":409]] },
+    { "PUT", CONFIGMAPS .. "/gcm", { metadata = { name = "gcm", resourceVersion = "1" } }, '"message":'
+      .. [["Operation cannot be fulfilled on configmaps \"gcm\": the object has been modified; ]]
+      .. [[please apply your changes to the latest version and try again",]]
+      .. [["reason":"Conflict","details":{"name":"gcm","kind":"configmaps"},"code":409]] },
     { "POST", CONFIGMAPS .. "?fieldValidation=Strict", { metadata = { name = "x" }, foo = 1 }, [["message":
       "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"foo\"",
       "reason":"BadRequest","code":400]] },
@@ -117,7 +118,8 @@ t.test("json_patch_test_that_fails_is_422", function()
     { op = "add", path = "/metadata/labels", value = { ["a/b"] = "c" } }, { op = "remove", path = "/metadata/labels/a~1b" } })
   t.eq(obj.data, { k = "2" })
   status, body = plane:patch("json", CONFIGMAPS .. "/a", { data = {} })
-  t.eq({ status, body.message }, { 400, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp" })
+  t.eq({ status, body.message },
+    { 400, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp" })
 end)
 
 t.test("an_unknown_patch_type_is_415", function()
@@ -212,7 +214,8 @@ local function lines(req)
   for line in table.concat(req.chunks):gmatch("[^\n]+") do
     local event = json.decode(line)
     local meta = event.object.metadata or {}
-    out[#out + 1] = { event.type, meta.name, event.object.data and event.object.data.a, (meta.annotations or {})["k8s.io/initial-events-end"] }
+    local initial = (meta.annotations or {})["k8s.io/initial-events-end"]
+    out[#out + 1] = { event.type, meta.name, event.object.data and event.object.data.a, initial }
   end
   return out
 end

@@ -15,7 +15,8 @@ t.test("what_is_no_quantity_answers_nil", function()
 end)
 
 t.test("stored_spelling_is_canonical", function()
-  for given, stored in pairs { ["0.5"] = "500m", ["1000m"] = "1", ["1024Mi"] = "1Gi", ["1500Mi"] = "1500Mi", ["2000"] = "2k", ["0"] = "0" } do
+  for given, stored in pairs { ["0.5"] = "500m", ["1000m"] = "1", ["1024Mi"] = "1Gi", ["1500Mi"] = "1500Mi", ["2000"] = "2k",
+    ["0"] = "0" } do
     t.eq(quantity.canonical(given), stored)
   end
   t.eq(quantity.canonical(1), "1")

@@ -1,0 +1,421 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Controllers and scheduler of the sandbox's control plane, event by event on a clock of its own.
+local t = require "eirun.test"
+local json = require "eirun.core.json"
+local lib = require "lib_kube"
+local rollout = require "sandbox.kube.rollout"
+
+local DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+local PODS = "/api/v1/namespaces/default/pods"
+local GPU = { limits = { ["nvidia.com/gpu"] = "1" } }
+
+local function pods(plane)
+  return plane:ok("GET", PODS).items
+end
+
+local function condition(obj, type)
+  for _, c in ipairs(obj.status.conditions or {}) do
+    if c.type == type then return c end
+  end
+end
+
+local function deploy(plane, name, replicas, more)
+  plane:ok("POST", DEPLOYMENTS, lib.deployment(name, replicas, more))
+  plane:settle()
+end
+
+t.test("a_deployment_becomes_pods_that_run_and_are_counted", function()
+  local plane = lib.new()
+  plane:node("n1")
+  deploy(plane, "web", 2)
+  t.eq(#pods(plane), 2)
+  plane:run_all "default"
+  local d = plane:ok("GET", DEPLOYMENTS .. "/web")
+  t.eq({ d.status.replicas, d.status.updatedReplicas, d.status.readyReplicas, d.status.availableReplicas, d.status.unavailableReplicas },
+    { 2, 2, 2, 2 })
+  t.eq(condition(d, "Progressing").reason, "NewReplicaSetAvailable")
+  t.eq(condition(d, "Available").reason, "MinimumReplicasAvailable")
+  t.eq({ d.metadata.generation, d.status.observedGeneration }, { 1, 1 })
+  t.eq(d.metadata.annotations["deployment.kubernetes.io/revision"], "1")
+end)
+
+-- Nobody renews leases here.
+local PATIENT = { lag = { node_lease = 1e6 } }
+
+t.test("a_new_template_rolls_over_without_losing_capacity", function()
+  local plane = lib.new(PATIENT)
+  plane:node("n1")
+  deploy(plane, "web", 4)
+  plane:run_all "default"
+  plane:patch("strategic", DEPLOYMENTS .. "/web", { spec = { template = { spec = { containers = { { name = "c", image = "img:2" } } } } } })
+  for _ = 1, 12 do
+    plane:settle()
+    local ready = 0
+    for _, pod in ipairs(pods(plane)) do
+      local c = condition(pod, "Ready")
+      if c and c.status == "True" and not pod.metadata.deletionTimestamp then ready = ready + 1 end
+      if pod.metadata.deletionTimestamp then plane:ok("DELETE", PODS .. "/" .. pod.metadata.name, { gracePeriodSeconds = 0 }) end
+    end
+    t.ok(ready >= 3, "25 % of 4 may be missing, not more")
+    plane:run_all "default"
+  end
+  local d = plane:ok("GET", DEPLOYMENTS .. "/web")
+  t.eq({ d.status.updatedReplicas, d.status.availableReplicas, #pods(plane) }, { 4, 4, 4 })
+  t.eq(d.metadata.annotations["deployment.kubernetes.io/revision"], "2")
+end)
+
+t.test("rolling_update_arithmetic", function()
+  local spec = { replicas = 10, strategy = { type = "RollingUpdate", rollingUpdate = { maxSurge = "25%", maxUnavailable = "25%" } } }
+  t.eq({ rollout.limits(spec) }, { 3, 2 })
+  t.eq(rollout.new_size(spec, 10, 0), 3)
+  t.eq(rollout.old_sizes(spec, { { replicas = 10, available = 10 } }, { replicas = 3, available = 0 }), { 8 })
+  t.eq(rollout.old_sizes(spec, { { replicas = 10, available = 4 } }, { replicas = 0, available = 0 }), { 8 })
+  spec.strategy.rollingUpdate = { maxSurge = 0, maxUnavailable = 0 }
+  t.eq({ rollout.limits(spec) }, { 0, 1 })
+end)
+
+t.test("a_rollout_that_stands_still_times_out", function()
+  local plane = lib.new()
+  deploy(plane, "web", 1)
+  plane:advance(590)
+  t.eq(condition(plane:ok("GET", DEPLOYMENTS .. "/web"), "Progressing").status, "True")
+  plane:advance(30)
+  local c = condition(plane:ok("GET", DEPLOYMENTS .. "/web"), "Progressing")
+  t.eq({ c.status, c.reason }, { "False", "ProgressDeadlineExceeded" })
+end)
+
+t.test("the_scheduler_says_why_no_node_fits", function()
+  local plane = lib.new()
+  deploy(plane, "web", 1, { resources = GPU, nodeSelector = { inference = "tensorflow" } })
+  t.eq(plane:events "FailedScheduling", { "no nodes available to schedule pods" })
+  plane:node("plain")
+  plane:node("a", { labels = { inference = "tensorflow" } })
+  plane:node("b", { labels = { inference = "tensorflow" } })
+  local pod = pods(plane)[1]
+  t.eq(condition(pod, "PodScheduled").message, "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, "
+    .. "2 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, "
+    .. "2 No preemption victims found for incoming pod.")
+  plane:node("gpu", { labels = { inference = "tensorflow" }, gpu = 1 })
+  t.eq(pods(plane)[1].spec.nodeName, "gpu")
+end)
+
+t.test("a_gpu_is_given_once_and_again_when_it_is_free", function()
+  local plane = lib.new()
+  plane:node("gpu", { gpu = 1 })
+  deploy(plane, "web", 2, { resources = GPU })
+  local placed, waiting
+  for _, pod in ipairs(pods(plane)) do
+    if pod.spec.nodeName then placed = pod else waiting = pod end
+  end
+  t.ok(placed and waiting, "one of two finds the GPU")
+  plane:ok("DELETE", PODS .. "/" .. placed.metadata.name, { gracePeriodSeconds = 0 })
+  plane:settle()
+  t.eq(plane:ok("GET", PODS .. "/" .. waiting.metadata.name).spec.nodeName, "gpu")
+end)
+
+t.test("taints_keep_pods_away_that_do_not_tolerate_them", function()
+  local plane = lib.new()
+  plane:node("spot", { taints = json.array { { key = "spot", value = "true", effect = "NoSchedule" } } })
+  deploy(plane, "web", 1)
+  t.match(plane:events("FailedScheduling")[1], "1 node%(s%) had untolerated taint%(s%)")
+  deploy(plane, "ok", 1, { tolerations = json.array { { key = "spot", operator = "Exists" } } })
+  for _, pod in ipairs(pods(plane)) do
+    t.eq(pod.spec.nodeName, pod.metadata.labels.app == "ok" and "spot" or nil)
+  end
+end)
+
+t.test("replicas_spread_over_zones", function()
+  local plane = lib.new()
+  for i, zone in ipairs { "h", "h", "i", "j" } do
+    plane:node("n" .. i, { labels = { ["topology.kubernetes.io/zone"] = zone } })
+  end
+  deploy(plane, "web", 3)
+  local zones = {}
+  for _, pod in ipairs(pods(plane)) do
+    local node = plane:ok("GET", "/api/v1/nodes/" .. pod.spec.nodeName)
+    zones[node.metadata.labels["topology.kubernetes.io/zone"]] = true
+  end
+  t.eq(zones, { h = true, i = true, j = true })
+end)
+
+local function volume(name, size, more)
+  more = more or {}
+  return { metadata = { name = name, labels = { ["alicloud-pvname"] = name } }, spec = { capacity = { storage = size },
+    accessModes = json.array { more.mode or "ReadOnlyMany" }, storageClassName = more.class,
+    csi = { driver = "ossplugin.csi.alibabacloud.com", volumeHandle = name } } }
+end
+
+local function claim(name, size, more)
+  more = more or {}
+  return { metadata = { name = name }, spec = { accessModes = json.array { "ReadOnlyMany" }, storageClassName = more.class or "",
+    resources = { requests = { storage = size } }, volumeName = more.volume,
+    selector = more.selects and { matchLabels = { ["alicloud-pvname"] = more.selects } } } }
+end
+
+local CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
+
+t.test("a_claim_is_bound_to_the_smallest_volume_that_fits", function()
+  local plane = lib.new()
+  for _, pv in ipairs { volume("big", "50Gi"), volume("small", "5Gi"), volume("right", "20Gi"),
+    volume("other", "20Gi", { class = "x" }), volume("rwo", "20Gi", { mode = "ReadWriteOnce" }) } do
+    plane:ok("POST", "/api/v1/persistentvolumes", pv)
+  end
+  plane:ok("POST", CLAIMS, claim("c", "10Gi"))
+  plane:settle()
+  local pvc = plane:ok("GET", CLAIMS .. "/c")
+  t.eq({ pvc.status.phase, pvc.spec.volumeName, pvc.status.capacity.storage }, { "Bound", "right", "20Gi" })
+  local pv = plane:ok("GET", "/api/v1/persistentvolumes/right")
+  t.eq({ pv.status.phase, pv.spec.claimRef.name, pv.spec.claimRef.uid }, { "Bound", "c", pvc.metadata.uid })
+end)
+
+t.test("a_claim_waits_for_the_volume_that_its_selector_names", function()
+  local plane = lib.new()
+  plane:ok("POST", "/api/v1/persistentvolumes", volume("a", "20Gi"))
+  plane:ok("POST", CLAIMS, claim("c", "10Gi", { selects = "b" }))
+  plane:settle()
+  t.eq(plane:ok("GET", CLAIMS .. "/c").status.phase, "Pending")
+  t.eq(plane:events "FailedBinding", { "no persistent volumes available for this claim and no storage class is set" })
+  plane:ok("POST", "/api/v1/persistentvolumes", volume("b", "20Gi"))
+  plane:settle()
+  t.eq(plane:ok("GET", CLAIMS .. "/c").spec.volumeName, "b")
+end)
+
+t.test("a_named_volume_that_does_not_fit_is_told", function()
+  local plane = lib.new()
+  plane:ok("POST", "/api/v1/persistentvolumes", volume("a", "5Gi"))
+  plane:ok("POST", CLAIMS, claim("c", "10Gi", { volume = "a" }))
+  plane:settle()
+  t.eq(plane:events "VolumeMismatch", { 'Cannot bind to requested volume "a": requested PV is too small' })
+end)
+
+t.test("volumes_are_protected_and_released_in_order", function()
+  local plane = lib.new()
+  plane:ok("POST", "/api/v1/persistentvolumes", volume("a", "20Gi"))
+  plane:ok("POST", CLAIMS, claim("c", "10Gi"))
+  plane:settle()
+  plane:ok("DELETE", "/api/v1/persistentvolumes/a")
+  plane:settle()
+  t.ok(plane:ok("GET", "/api/v1/persistentvolumes/a").metadata.deletionTimestamp, "a bound volume stays")
+  plane:ok("DELETE", CLAIMS .. "/c")
+  plane:settle()
+  t.eq(plane:call("GET", CLAIMS .. "/c"), 404)
+  t.eq(plane:call("GET", "/api/v1/persistentvolumes/a"), 404)
+end)
+
+t.test("a_pod_with_an_unbound_claim_is_not_scheduled", function()
+  local plane = lib.new()
+  plane:node("n1")
+  plane:ok("POST", CLAIMS, claim("c", "10Gi"))
+  plane:ok("POST", PODS, { metadata = { name = "p" }, spec = { containers = json.array { { name = "c", image = "i" } },
+    volumes = json.array { { name = "v", persistentVolumeClaim = { claimName = "c" } } } } })
+  plane:settle()
+  t.match(condition(pods(plane)[1], "PodScheduled").message, "^0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims%.")
+  plane:ok("POST", "/api/v1/persistentvolumes", volume("a", "20Gi"))
+  plane:settle()
+  t.eq(pods(plane)[1].spec.nodeName, "n1")
+end)
+
+t.test("dependents_go_with_their_owner", function()
+  local plane = lib.new()
+  deploy(plane, "web", 2)
+  plane:ok("DELETE", DEPLOYMENTS .. "/web", { propagationPolicy = "Background" })
+  plane:settle()
+  t.eq(#pods(plane), 0)
+  t.eq(#plane:ok("GET", "/apis/apps/v1/namespaces/default/replicasets").items, 0)
+end)
+
+t.test("orphans_stay_without_owner", function()
+  local plane = lib.new()
+  deploy(plane, "web", 1)
+  plane:ok("DELETE", DEPLOYMENTS .. "/web", { propagationPolicy = "Orphan" })
+  plane:settle()
+  local sets = plane:ok("GET", "/apis/apps/v1/namespaces/default/replicasets").items
+  t.eq({ #sets, sets[1].metadata.ownerReferences, #pods(plane) }, { 1, nil, 1 })
+end)
+
+t.test("foreground_deletion_keeps_the_owner_until_the_last_pod_is_gone", function()
+  local plane = lib.new()
+  plane:node("n1")
+  deploy(plane, "web", 1)
+  plane:run_all "default"
+  plane:ok("DELETE", DEPLOYMENTS .. "/web", { propagationPolicy = "Foreground" })
+  plane:settle()
+  t.ok(plane:ok("GET", DEPLOYMENTS .. "/web").metadata.deletionTimestamp)
+  plane:ok("DELETE", PODS .. "/" .. pods(plane)[1].metadata.name, { gracePeriodSeconds = 0 })
+  plane:settle()
+  t.eq(plane:call("GET", DEPLOYMENTS .. "/web"), 404)
+end)
+
+t.test("a_namespace_is_emptied_before_it_goes", function()
+  local plane = lib.new()
+  plane:ok("POST", "/api/v1/namespaces", { metadata = { name = "x" } })
+  t.eq(plane:ok("GET", "/api/v1/namespaces/x/serviceaccounts/default").metadata.name, "default")
+  plane:ok("POST", "/api/v1/namespaces/x/configmaps", { metadata = { name = "held", finalizers = json.array { "a.b/c" } } })
+  plane:ok("DELETE", "/api/v1/namespaces/x")
+  plane:settle()
+  t.eq(plane:ok("GET", "/api/v1/namespaces/x").status.phase, "Terminating")
+  local status, body = plane:call("POST", "/api/v1/namespaces/x/configmaps", { metadata = { name = "zz" } })
+  t.eq({ status, body.message }, { 403,
+    'configmaps "zz" is forbidden: unable to create new content in namespace x because it is being terminated' })
+  t.eq(body.details.causes[1].reason, "NamespaceTerminating")
+  plane:patch("merge", "/api/v1/namespaces/x/configmaps/held", { metadata = { finalizers = json.null } })
+  plane:settle()
+  t.eq(plane:call("GET", "/api/v1/namespaces/x"), 404)
+end)
+
+local LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+
+local function renew(plane, name)
+  local status, lease = plane:call("GET", LEASES .. "/" .. name)
+  if status == 404 then
+    plane:ok("POST", LEASES, { metadata = { name = name }, spec = { holderIdentity = name, renewTime = "2026-01-05T08:00:00.000000Z" } })
+  else
+    lease.spec.renewTime = ("2026-01-05T08:00:00.%06dZ"):format(plane.time % 1000000)
+    plane:ok("PUT", LEASES .. "/" .. name, lease)
+  end
+end
+
+t.test("a_silent_node_is_tainted_and_its_pods_leave_after_their_tolerance", function()
+  local plane = lib.new()
+  plane:node("n1")
+  renew(plane, "n1")
+  deploy(plane, "web", 1)
+  plane:run_all "default"
+  for _ = 1, 10 do
+    plane:advance(10)
+    renew(plane, "n1")
+  end
+  t.eq(condition(plane:ok("GET", "/api/v1/nodes/n1"), "Ready").status, "True")
+  plane:advance(60)
+  local node = plane:ok("GET", "/api/v1/nodes/n1")
+  t.eq(condition(node, "Ready").status, "Unknown")
+  t.eq({ node.spec.taints[1].key, node.spec.taints[1].effect, node.spec.taints[2].effect },
+    { "node.kubernetes.io/unreachable", "NoSchedule", "NoExecute" })
+  t.eq(condition(pods(plane)[1], "Ready").status, "False")
+  plane:advance(280)
+  t.eq(pods(plane)[1].metadata.deletionTimestamp, nil)
+  plane:advance(40)
+  local gone = 0
+  for _, pod in ipairs(pods(plane)) do
+    if pod.metadata.deletionTimestamp then gone = gone + 1 end
+  end
+  t.eq({ gone, #pods(plane) }, { 1, 2 })
+  t.eq(#plane:events "TaintManagerEviction", 1)
+end)
+
+t.test("pods_of_a_node_that_is_gone_are_removed", function()
+  local plane = lib.new()
+  plane:node("n1")
+  deploy(plane, "web", 1)
+  plane:run_all "default"
+  plane:ok("DELETE", "/api/v1/nodes/n1")
+  plane:advance(60)
+  t.eq({ #pods(plane), pods(plane)[1].spec.nodeName }, { 1, nil })
+end)
+
+t.test("a_ready_node_loses_the_taint_that_it_was_born_with", function()
+  local plane = lib.new()
+  plane:ok("POST", "/api/v1/nodes", { metadata = { name = "n" } })
+  t.eq(plane:ok("GET", "/api/v1/nodes/n").spec.taints, { { key = "node.kubernetes.io/not-ready", effect = "NoSchedule" } })
+  plane:patch("merge", "/api/v1/nodes/n/status", { status = { conditions = lib.ready "KubeletReady" } })
+  plane:settle()
+  t.eq(plane:ok("GET", "/api/v1/nodes/n").spec.taints, nil)
+end)
+
+t.test("endpoints_follow_ready_pods", function()
+  local plane = lib.new()
+  plane:node("n1")
+  plane:ok("POST", "/api/v1/namespaces/default/services", { metadata = { name = "web" },
+    spec = { selector = { app = "web" }, ports = json.array { { port = 80, targetPort = 8501 } } } })
+  deploy(plane, "web", 1)
+  plane:run_all "default"
+  local slices = plane:ok("GET",
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dweb")
+  local slice = slices.items[1]
+  t.eq({ #slices.items, slice.ports[1].port, slice.endpoints[1].addresses, slice.endpoints[1].conditions.ready },
+    { 1, 8501, { "10.0.0.1" }, true })
+end)
+
+t.test("an_eviction_asks_the_budget", function()
+  local plane = lib.new()
+  plane:node("n1")
+  deploy(plane, "web", 1)
+  plane:run_all "default"
+  plane:ok("POST", "/apis/policy/v1/namespaces/default/poddisruptionbudgets", { metadata = { name = "pd3" },
+    spec = { minAvailable = 1, selector = { matchLabels = { app = "web" } } } })
+  plane:settle()
+  local name = pods(plane)[1].metadata.name
+  local status, body = plane:call("POST", PODS .. "/" .. name .. "/eviction",
+    { apiVersion = "policy/v1", kind = "Eviction", metadata = { name = name } })
+  t.eq(status, 429)
+  t.eq(body, json.decode [[{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":
+    "Cannot evict pod as it would violate the pod's disruption budget.","reason":"TooManyRequests","details":{"causes":[{"reason":
+    "DisruptionBudget","message":"The disruption budget pd3 needs 1 healthy pods and has 1 currently"}]},"code":429}]])
+  plane:patch("merge", "/apis/policy/v1/namespaces/default/poddisruptionbudgets/pd3", { spec = { minAvailable = 0 } })
+  t.eq(plane:call("POST", PODS .. "/" .. name .. "/eviction", { metadata = { name = name } }), 201)
+end)
+
+-- An external metric that answers what the test says; nil is an empty list.
+local function metric_source(source)
+  return function(req)
+    source.asked = req.query_string
+    local items = json.array {}
+    if source.value then items[1] = { metricName = "q", timestamp = "2026-01-05T08:00:00Z", value = source.value } end
+    req:respond(200, {}, json.encode { kind = "ExternalMetricValueList", metadata = json.decode "{}", items = items })
+  end
+end
+
+local HPAS = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
+
+local function autoscaler(max)
+  return { metadata = { name = "h" }, spec = { scaleTargetRef = { apiVersion = "apps/v1", kind = "Deployment", name = "web" },
+    minReplicas = 1, maxReplicas = max, metrics = json.array { { type = "External", external = { metric = { name = "sls_ingress_qps",
+      selector = { matchLabels = { ["sls.project"] = "p", ["sls.ingress.route"] = "default-web-8501" } } },
+      target = { type = "AverageValue", averageValue = "10" } } } } } }
+end
+
+t.test("an_autoscaler_follows_its_external_metric", function()
+  local source = { value = "45" }
+  local plane = lib.new { external_metrics = metric_source(source) }
+  deploy(plane, "web", 1)
+  plane:ok("POST", HPAS, autoscaler(10))
+  plane:advance(14)
+  t.eq(plane:ok("GET", DEPLOYMENTS .. "/web").spec.replicas, 1)
+  plane:advance(2)
+  t.eq(plane:ok("GET", DEPLOYMENTS .. "/web").spec.replicas, 4)
+  plane:advance(15)
+  local hpa = plane:ok("GET", HPAS .. "/h")
+  t.eq({ plane:ok("GET", DEPLOYMENTS .. "/web").spec.replicas, hpa.status.desiredReplicas }, { 5, 5 })
+  t.eq(hpa.status.currentMetrics[1].external.current.averageValue, "11250m")
+  t.eq(source.asked, "labelSelector=sls.ingress.route%3Ddefault-web-8501%2Csls.project%3Dp")
+  t.eq({ condition(hpa, "ScalingActive").reason, condition(hpa, "AbleToScale").reason, condition(hpa, "ScalingLimited").reason },
+    { "ValidMetricFound", "SucceededRescale", "DesiredWithinRange" })
+  t.match(plane:events("SuccessfulRescale")[1], "^New size: 4; reason: external metric sls_ingress_qps%(&LabelSelector{.*}%) above target$")
+  source.value = "0"
+  plane:advance(280)
+  t.eq(plane:ok("GET", DEPLOYMENTS .. "/web").spec.replicas, 5)
+  plane:advance(40)
+  t.eq(plane:ok("GET", DEPLOYMENTS .. "/web").spec.replicas, 1)
+end)
+
+t.test("a_lost_metric_keeps_the_size_and_says_so", function()
+  local source = {}
+  local plane = lib.new { external_metrics = metric_source(source) }
+  deploy(plane, "web", 3)
+  plane:ok("POST", HPAS, autoscaler(10))
+  plane:advance(31)
+  t.eq(plane:ok("GET", DEPLOYMENTS .. "/web").spec.replicas, 3)
+  t.eq(plane:events "FailedGetExternalMetric", { "unable to get external metric default/sls_ingress_qps/&LabelSelector{MatchLabels:"
+    .. "map[string]string{sls.ingress.route: default-web-8501,sls.project: p,},MatchExpressions:[]LabelSelectorRequirement{},}: "
+    .. "no metrics returned from external metrics API" })
+  t.eq(condition(plane:ok("GET", HPAS .. "/h"), "ScalingActive").reason, "FailedGetExternalMetric")
+end)
+
+t.test("the_controllers_never_fail_on_their_own", function()
+  local plane = lib.new { external_metrics = metric_source { value = "30" } }
+  plane:node("n1")
+  deploy(plane, "web", 2)
+  plane:ok("POST", HPAS, autoscaler(3))
+  plane:advance(600)
+  t.eq(plane.problems, {})
+end)
