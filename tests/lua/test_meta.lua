@@ -13,7 +13,7 @@ local function names(module)
   return list
 end
 
-for _, module in ipairs { "crypto", "db", "http", "json", "os", "process", "secret", "term", "yaml" } do
+for _, module in ipairs { "crypto", "db", "fs", "http", "httpd", "json", "os", "process", "secret", "term", "yaml" } do
   t.test("module_" .. module .. "_is_documented", function()
     t.eq(names(require("eirun.core." .. module)), names(require("eirun.meta." .. module)))
   end)
