@@ -6,6 +6,11 @@ local Network = {}
 Network.__index = Network
 local M = {}
 
+---A machine or pod has this address; its ports are closed until somebody listens.
+function Network:attach(ip)
+  self.hosts[ip] = { ports = {} }
+end
+
 ---`serve(request, timeout)` answers { status, headers, body } or nil and "reset" or "timeout". A request is { method, path, body,
 ---headers? }.
 function Network:listen(ip, port, serve)

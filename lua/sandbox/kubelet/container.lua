@@ -260,7 +260,7 @@ end
 
 -- Runs one instance to its end and answers its exit code. Probes live as long as it does.
 local function run_instance(self)
-  local scope = task.scope()
+  local scope <close> = task.scope()
   local code
   scope:spawn(function()
     code = self.running:run()

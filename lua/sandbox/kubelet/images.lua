@@ -8,7 +8,8 @@ local reference_size = 2.6 * gib -- lag.image_pull is the time for this much
 -- { repository pattern, tag pattern, size }; the first match wins. A repository without a row does not exist.
 local known = {
   { "^docker%.io/tensorflow/serving$", "^[%d.]+%-gpu$", 2.6 * gib }, { "^docker%.io/tensorflow/serving$", "^latest%-gpu$", 2.6 * gib },
-  { "^docker%.io/tensorflow/serving$", "^%d+%.%d+%.%d+[%w-]*$", 230 * mib },
+  { "^docker%.io/tensorflow/serving$", "^%d+%.%d+%.%d+$", 230 * mib }, { "^docker%.io/tensorflow/serving$", "^[%d.]+%-devel", 3 * gib },
+  { "^docker%.io/tensorflow/serving$", "^[%d.]+%-rc%d$", 230 * mib },
   { "^docker%.io/tensorflow/serving$", "^latest$", 230 * mib },
   { "^docker%.io/tensorflow/serving$", "^nightly", 240 * mib }, { "^docker%.io/tensorflow/tensorflow$", ".", 3 * gib },
   { "^docker%.io/pytorch/[%w-]+$", ".", 4 * gib }, { "^docker%.io/vllm/vllm%-openai$", ".", 8 * gib },

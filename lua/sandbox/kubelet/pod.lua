@@ -105,6 +105,7 @@ local function take_address(self)
     self.ip = self.node.ip
   else
     self.ip = self.node:take_address(before)
+    if self.ip then self.network:attach(self.ip) end
   end
   if not self.ip then
     self:say("Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: no address is left in " .. self.node.prefix .. ".0/24")
@@ -166,7 +167,7 @@ local function release(self, lost)
 end
 
 local function stop_all(self, grace)
-  local scope = task.scope()
+  local scope <close> = task.scope()
   for _, one in ipairs(self.containers) do
     scope:spawn(function() one:stop(grace) end)
   end
@@ -222,9 +223,9 @@ local function wait_for_the_end(self, scope)
   end
 end
 
----Runs the pod's whole life; blocks.
+---Runs the pod's whole life; blocks. None of its tasks outlives it, also when the whole sandbox ends.
 function Pod:run()
-  local scope = task.scope()
+  local scope <close> = task.scope()
   local function guarded(name, fn)
     scope:spawn(function()
       local ok, err = xpcall(fn, function(e) return type(e) == "string" and debug.traceback(e, 2) or e end)
@@ -234,7 +235,12 @@ function Pod:run()
   end
   guarded("status", function() report(self) end)
   guarded("start", function() start(self, { spawn = function(_, fn) guarded("container", fn) end }) end)
-  wait_for_the_end(self, scope)
+  local ok, err = pcall(wait_for_the_end, self, scope)
+  if not ok then
+    scope:cancel "the sandbox ends"
+    pcall(scope.join, scope)
+    error(err, 0)
+  end
   self.kubelet.events:forget(self.object.metadata.uid)
   self.logs:forget(self.object.metadata.uid)
 end
