@@ -18,42 +18,69 @@ local function json_type(v)
   return value.is_list(v) and "array" or "object"
 end
 
-local function mismatch(state, v, field, path)
-  local wanted = GO_TYPES[field.kind] or field.ref or "string"
-  if not state.wrong then
-    state.wrong = ("json: cannot unmarshal %s into Go struct field %s of type %s"):format(json_type(v),
-      path:gsub("%[%d+%]", ""), wanted)
+-- The path that is being read, as in "spec.containers[0].name"; only made when something is wrong.
+local function path_of(state)
+  local out = {}
+  for i = 1, state.depth do
+    local key = state.stack[i]
+    if math.type(key) == "integer" then
+      out[#out] = ("%s[%d]"):format(out[#out], key - 1)
+    else
+      out[#out + 1] = key
+    end
   end
+  return table.concat(out, ".")
+end
+
+local function mismatch(state, v, field)
+  if state.wrong then return end
+  local wanted = GO_TYPES[field.kind] or field.ref or "string"
+  state.wrong = ("json: cannot unmarshal %s into Go struct field %s of type %s"):format(json_type(v),
+    path_of(state):gsub("%[%d+%]", ""), wanted)
 end
 
 local read
 
-local function read_struct(v, struct, path, state)
+local function read_member(state, key, v, field, known)
+  local depth = state.depth + 1
+  state.depth, state.stack[depth] = depth, key
+  local result = read(v, field, state, known)
+  state.depth = depth - 1
+  return result
+end
+
+local function tell_unknown(state, key)
+  local path = path_of(state)
+  state.unknown[#state.unknown + 1] = ('unknown field "%s%s"'):format(path == "" and "" or path .. ".", key)
+end
+
+-- known: the stored object's value at this place; a part of it that came through untouched is fine as it is.
+local function read_struct(v, struct, state, known)
   local new = {}
   for key, member in pairs(v) do
     local field = struct.fields[key]
-    local inner = path == "" and key or path .. "." .. key
     if not field then
-      state.unknown[#state.unknown + 1] = ('unknown field "%s"'):format(inner)
+      tell_unknown(state, key)
     elseif member ~= null then
-      new[key] = read(member, field, inner, state)
+      local was = known and known[key]
+      if was == member then new[key] = member else new[key] = read_member(state, key, member, field, was) end
     end
   end
   return new
 end
 
-local function read_list(v, field, path, state)
+local function read_list(v, field, state)
   local new = json.array {}
   for i, item in ipairs(v) do
-    if item ~= null then new[#new + 1] = read(item, field.elem, ("%s[%d]"):format(path, i - 1), state) end
+    if item ~= null then new[#new + 1] = read_member(state, i, item, field.elem) end
   end
   return new
 end
 
-local function read_map(v, field, path, state)
+local function read_map(v, field, state)
   local new = {}
   for key, item in pairs(v) do
-    new[key] = item == null and "" or read(item, field.elem, path .. "." .. key, state)
+    new[key] = item == null and "" or read_member(state, key, item, field.elem)
   end
   return new
 end
@@ -82,23 +109,23 @@ local function check_base64(v, state)
   if bad then state.wrong = state.wrong or ("illegal base64 data at input byte %d"):format(bad - 1) end
 end
 
-function read(v, field, path, state)
+function read(v, field, state, known)
   local kind = field.kind
   local fits = SCALARS[kind]
   if fits then
-    if not fits(v) then mismatch(state, v, field, path) elseif kind == "y" then check_base64(v, state) end
+    if not fits(v) then mismatch(state, v, field) elseif kind == "y" then check_base64(v, state) end
     return v
   end
   if kind == "q" then return read_quantity(v, state) end
   if kind == "x" then return value.without_nulls(v) end
   local list = kind == "list"
   if type(v) ~= "table" or (list and next(v) ~= nil and not value.is_list(v)) or (not list and value.is_list(v)) then
-    mismatch(state, v, field, path)
+    mismatch(state, v, field)
     return nil
   end
-  if list then return read_list(v, field, path, state) end
-  if kind == "map" then return read_map(v, field, path, state) end
-  return read_struct(v, schema.struct(field.ref), path, state)
+  if list then return read_list(v, field, state) end
+  if kind == "map" then return read_map(v, field, state) end
+  return read_struct(v, schema.struct(field.ref), state, type(known) == "table" and known or nil)
 end
 
 local function report(r, state, mode, warnings)
@@ -111,12 +138,13 @@ local function report(r, state, mode, warnings)
 end
 
 -- The object as r's type without kind and apiVersion. mode: Ignore, Warn (default) or Strict; warnings: a list to fill.
-function normalise.object(r, body, mode, warnings)
-  local state = { unknown = {} }
-  local new = read_struct(body, schema.struct(r.schema), "", state)
+-- known: the stored object that the body was patched out of, if any; what both share is taken over unread.
+function normalise.object(r, body, mode, warnings, known)
+  local state = { unknown = {}, stack = {}, depth = 0 }
+  local new = read_struct(body, schema.struct(r.schema), state, known)
   report(r, state, mode, warnings or {})
   new.kind, new.apiVersion = nil, nil
-  new.metadata = new.metadata or {}
+  new.metadata = new.metadata and value.shallow(new.metadata) or {}
   return new
 end
 

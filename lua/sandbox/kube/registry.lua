@@ -293,7 +293,7 @@ function Registry:patched(r, rec, kind, body, opts)
   if new.metadata and new.metadata.resourceVersion == tostring(rec.rv) then
     new = value.with(new, { "metadata", "resourceVersion" }, nil)
   end
-  return normalise.object(r, new, opts.validation, opts.warnings)
+  return normalise.object(r, new, opts.validation, opts.warnings, rec.obj)
 end
 
 function Registry:patch(r, ns, name, kind, body, opts)
@@ -351,7 +351,7 @@ function Registry:apply(r, ns, name, config, opts)
     local rv = bare.metadata.resourceVersion
     merged = value.with(merged, { "metadata", "resourceVersion" }, rv)
   end
-  local new = normalise.object(r, merged, opts.validation, opts.warnings)
+  local new = normalise.object(r, merged, opts.validation, opts.warnings, rec and rec.obj)
   opts.finish = finisher(self, r, normalise.object(r, bare, "Ignore"), opts)
   if not rec then
     if opts.subresource then status.not_found(r, name) end
