@@ -225,6 +225,28 @@ static int l_write(lua_State *L) {
 // append(path, data) -> true | nil, err: in one write, so that lines of several writers do not mix
 static int l_append(lua_State *L) { return start_write(L, &(struct er_fs_write_opts){.mode = 0600, .append = true}); }
 
+static void run_extend(struct job *job) {
+    job->status = er_fs_extend(job->path, job->data, job->offset, job->max, &job->stop, &job->failure);
+}
+
+// extend(path, source[, offset[, length]]) -> true | nil, err: adds a part of another file to the end
+static int l_extend(lua_State *L) {
+    const char *path = check_path(L, 1), *source = check_path(L, 2);
+    lua_Integer offset = luaL_optinteger(L, 3, 0), length = luaL_optinteger(L, 4, INT64_MAX);
+    luaL_argcheck(L, offset >= 0, 3, "not an offset");
+    luaL_argcheck(L, length >= 0, 4, "not a length");
+    struct stat st;
+    bool is_long = length > INLINE_SIZE && stat(source, &st) == 0 && st.st_size - offset > INLINE_SIZE;
+    struct job *job = new_job(L, path, run_extend);
+    job->offset = (uint64_t)offset;
+    job->max = (uint64_t)length;
+    job->data = er_strdup(source);
+    if (!job->data) {
+        return luaL_error(L, "not enough memory");
+    }
+    return run_job(L, job, is_long, k_true);
+}
+
 static void run_digest(struct job *job) {
     job->status = er_fs_digest(job->path, job->digests, job->offset, job->max, &job->stop, &job->size, &job->failure);
 }
@@ -467,10 +489,10 @@ static int l_lock(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"append", l_append}, {"digest", l_digest},   {"list", l_list}, {"lock", l_lock},
-    {"mkdir", l_mkdir},   {"mkdtemp", l_mkdtemp}, {"read", l_read}, {"realpath", l_realpath},
-    {"remove", l_remove}, {"rename", l_rename},   {"stat", l_stat}, {"write", l_write},
-    {NULL, NULL},
+    {"append", l_append},     {"digest", l_digest}, {"extend", l_extend},   {"list", l_list},
+    {"lock", l_lock},         {"mkdir", l_mkdir},   {"mkdtemp", l_mkdtemp}, {"read", l_read},
+    {"realpath", l_realpath}, {"remove", l_remove}, {"rename", l_rename},   {"stat", l_stat},
+    {"write", l_write},       {NULL, NULL},
 };
 
 int luaopen_eirun_core_fs(lua_State *L) {

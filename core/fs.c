@@ -197,6 +197,79 @@ enum er_status er_fs_write(const char *path, const char *data, size_t length, co
     return status;
 }
 
+// ---- adding a part of one file to another
+
+enum { EXTEND_STEP = 8 << 20, EXTEND_BLOCK = 64 << 10 };
+
+static ssize_t move_by_hand(int from, loff_t *offset, int to, size_t length) {
+    char block[EXTEND_BLOCK];
+    ssize_t got = pread(from, block, length < sizeof block ? length : sizeof block, *offset);
+    for (ssize_t done = 0; done < got;) {
+        ssize_t wrote = write(to, block + done, (size_t)(got - done));
+        if (wrote < 0 && errno != EINTR) {
+            return -1;
+        }
+        done += wrote > 0 ? wrote : 0;
+    }
+    *offset += got > 0 ? got : 0;
+    return got;
+}
+
+// copy_file_range knows no other file system than one's own on older kernels, and not every kind of file.
+static ssize_t move_some(int from, loff_t *offset, int to, size_t length) {
+    ssize_t moved = copy_file_range(from, offset, to, NULL, length, 0);
+    bool unable = moved < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP);
+    return unable ? move_by_hand(from, offset, to, length) : moved;
+}
+
+static enum er_status move_range(int from, int to, uint64_t offset, uint64_t length, const volatile bool *stop,
+                                 struct er_fs_failure *failure) {
+    loff_t at = (loff_t)offset;
+    while (length > 0) {
+        if (*stop) {
+            return ER_CANCELLED;
+        }
+        ssize_t moved = move_some(from, &at, to, length < EXTEND_STEP ? (size_t)length : EXTEND_STEP);
+        if (moved < 0 && errno != EINTR) {
+            return failed(failure, "extend", errno);
+        }
+        if (moved == 0) {
+            return ER_OK;
+        }
+        length -= moved > 0 ? (uint64_t)moved : 0;
+    }
+    return ER_OK;
+}
+
+// Not opened with O_APPEND: copy_file_range refuses that.
+static enum er_status extend_from(int from, const char *path, uint64_t offset, uint64_t length,
+                                  const volatile bool *stop, struct er_fs_failure *failure) {
+    int to = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+    if (to < 0 || lseek(to, 0, SEEK_END) < 0) {
+        int code = errno;
+        if (to >= 0) {
+            close(to);
+        }
+        return failed(failure, "open", code);
+    }
+    enum er_status status = move_range(from, to, offset, length, stop, failure);
+    if (close(to) < 0 && status == ER_OK) {
+        status = failed(failure, "extend", errno);
+    }
+    return status;
+}
+
+enum er_status er_fs_extend(const char *path, const char *source, uint64_t offset, uint64_t length,
+                            const volatile bool *stop, struct er_fs_failure *failure) {
+    int from = open(source, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (from < 0) {
+        return failed(failure, "extend", errno);
+    }
+    enum er_status status = extend_from(from, path, offset, length, stop, failure);
+    close(from);
+    return status;
+}
+
 // ---- directories
 
 void er_fs_names_release(struct er_fs_names *names) {

@@ -27,6 +27,11 @@ struct er_fs_write_opts {
 enum er_status er_fs_write(const char *path, const char *data, size_t length, const struct er_fs_write_opts *opts,
                            struct er_fs_failure *failure);
 
+// Adds `length` bytes of `source` from `offset` (up to its end where it is shorter) to the end of `path`, which is made
+// where it is missing. The kernel moves the bytes where it can. Stops early when `*stop` becomes true (ER_CANCELLED).
+enum er_status er_fs_extend(const char *path, const char *source, uint64_t offset, uint64_t length,
+                            const volatile bool *stop, struct er_fs_failure *failure);
+
 // Digests `length` bytes from `offset`, up to the end where the file is shorter, and says how many there were. Stops
 // early when `*stop` becomes true (ER_CANCELLED).
 enum er_status er_fs_digest(const char *path, struct er_digests *digests, uint64_t offset, uint64_t length,

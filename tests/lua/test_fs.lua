@@ -29,6 +29,18 @@ with_dir("an_atomic_write_leaves_nothing_beside_it", function(dir)
   t.eq(fs.read(dir .. "/a"), "y")
 end)
 
+with_dir("extend_adds_ranges_of_other_files", function(dir)
+  local bytes = ("0123456789abcdef"):rep(1 << 16) -- 1 MiB: on the thread pool
+  assert(fs.write(dir .. "/a", bytes, { atomic = false }))
+  assert(fs.write(dir .. "/b", "tail", { atomic = false }))
+  t.eq(fs.extend(dir .. "/to", dir .. "/a"), true)
+  t.eq(fs.extend(dir .. "/to", dir .. "/b", 1, 2), true)
+  t.eq(fs.extend(dir .. "/to", dir .. "/b", 3, 100), true)
+  t.eq(fs.extend(dir .. "/to", dir .. "/b", 10), true)
+  t.ok(fs.read(dir .. "/to") == bytes .. "ai" .. "l", "other bytes")
+  t.match(select(2, fs.extend(dir .. "/to", dir .. "/none")).message, "^cannot extend '.*/to': no such file")
+end)
+
 with_dir("a_failed_atomic_write_keeps_the_old_content", function(dir)
   assert(fs.mkdir(dir .. "/a"))
   assert(fs.write(dir .. "/a/kept", "old"))

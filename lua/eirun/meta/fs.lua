@@ -11,6 +11,14 @@ local fs = {}
 ---@return boolean|nil ok, eirun.Error|nil err
 function fs.append(path, data) end
 
+---Adds a part of another file to a file's end; makes it (mode 0600) where it is missing. The bytes never become a string.
+---@param path string
+---@param source string
+---@param offset? integer default 0
+---@param length? integer default: to the end; a source that is shorter is no error
+---@return boolean|nil ok, eirun.Error|nil err
+function fs.extend(path, source, offset, length) end
+
 ---Digests of a file or of a range of it, in one pass.
 ---@param path string
 ---@param names string[] of "crc64", "md5", "sha1", "sha256", "sha512"

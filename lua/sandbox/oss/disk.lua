@@ -9,7 +9,6 @@ Disk.__index = Disk
 local M = {}
 
 local per_folder = 1000
-local largest_piece = 5 << 30
 
 local function count(self, file, n)
   local left = (self.references[file] or 0) + n
@@ -39,16 +38,13 @@ end
 
 function Disk:discard(file) fs.remove(self:path(file)) end
 
----Joins ranges of bodies into one new file and returns its name.
+---Joins ranges of bodies into one new file and returns its name; a cut one is swept away at the next start.
 ---@param pieces {file: string, offset?: integer, length?: integer}[]
 function Disk:join(pieces)
   local file = self:new_file()
   errors.check(fs.write(self:path(file), "", { atomic = false }))
   for _, piece in ipairs(pieces) do
-    local bytes = errors.check(fs.read(self:path(piece.file), largest_piece))
-    local from = (piece.offset or 0) + 1
-    if from > 1 or piece.length then bytes = bytes:sub(from, piece.length and from + piece.length - 1 or -1) end
-    errors.check(fs.append(self:path(file), bytes))
+    errors.check(fs.extend(self:path(file), self:path(piece.file), piece.offset, piece.length))
   end
   return file
 end
