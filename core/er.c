@@ -2,6 +2,7 @@
 #include "er.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,16 +35,22 @@ enum er_status er_fail(struct er_error *err, enum er_status status, const char *
     return status;
 }
 
-static uint64_t allocations;
-static uint64_t failing_from; // 0: never
+// Threads allocate too. Relaxed and not one atomic step: a count lost between threads harms nobody, a locked add would
+// cost every allocation of Lua's.
+static _Atomic uint64_t allocations;
+static _Atomic uint64_t failing_from; // 0: never
 
-void er_mem_fail_from(uint64_t n) { failing_from = n ? allocations + n : 0; }
+static uint64_t relaxed(_Atomic uint64_t *counter) { return atomic_load_explicit(counter, memory_order_relaxed); }
 
-uint64_t er_mem_count(void) { return allocations; }
+void er_mem_fail_from(uint64_t n) { failing_from = n ? relaxed(&allocations) + n : 0; }
+
+uint64_t er_mem_count(void) { return relaxed(&allocations); }
 
 static bool out_of_memory(void) {
-    allocations++;
-    return failing_from && allocations >= failing_from;
+    uint64_t count = relaxed(&allocations) + 1;
+    atomic_store_explicit(&allocations, count, memory_order_relaxed);
+    uint64_t from = relaxed(&failing_from);
+    return from && count >= from;
 }
 
 void *er_alloc(size_t size) { return out_of_memory() ? NULL : malloc(size ? size : 1); }

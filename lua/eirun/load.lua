@@ -2,6 +2,8 @@
 -- Load tests with an open loop: requests go out at their planned times whatever the server does, and latency counts from
 -- the planned time, so a server that stops is seen by every request that fell into the stop.
 local core = require "eirun.core.load"
+local core_clock = require "eirun.core.clock"
+local core_os = require "eirun.core.os"
 local errors = require "eirun.errors"
 local phases = require "eirun.load.phases"
 local request = require "eirun.load.request"
@@ -25,7 +27,10 @@ local rules = {
   headers = { type = "table" },
   body = { type = "string" },
   bodies = { type = "list" },
-  plan = { type = "list", required = true },
+  plan = { type = "list" },
+  connections = { type = "integer", min = 1, max = 1000000 },
+  duration = { type = "number", check = above_zero },
+  threads = { type = "integer", min = 0, max = 256 },
   arrivals = { type = "string", one_of = { even = true, poisson = true } },
   seed = { type = "integer" },
   timeout = { type = "number", check = above_zero },
@@ -53,7 +58,11 @@ local rules = {
 ---@field headers? table<string, string>|string[][] values may be secrets
 ---@field body? string
 ---@field bodies? string[] taken in turn, instead of body
----@field plan eirun.LoadPhase[] see eirun.load.phases
+---@field plan? eirun.LoadPhase[] see eirun.load.phases
+---@field connections? integer instead of plan a closed loop: each connection sends when it was answered. It cannot see a pause of the
+--- server as its clients would: for saturation, not for latency
+---@field duration? number seconds of the closed loop
+---@field threads? integer in real time, default one a core less one; 0: the thread of the tasks. Other clocks always use that
 ---@field arrivals? "even"|"poisson" default even
 ---@field seed? integer of the Poisson arrivals, default 1
 ---@field timeout? number seconds from the planned time to the end of the answer, default 30
@@ -95,6 +104,24 @@ local function check_bounds(plan, opts)
   if opts.window and (opts.window.from or 0) >= plan.seconds then
     spec.fail("load.run", ("window begins at %g s, after the plan's end at %g s"):format(opts.window.from, plan.seconds))
   end
+end
+
+-- A closed loop has no plan but a length.
+local function plan_of(opts)
+  if opts.plan and opts.connections then spec.fail("load.run", "give plan or connections, not both") end
+  if opts.plan then
+    if opts.duration then spec.fail("load.run", "duration goes with connections; a plan's phases have durations of their own") end
+    return phases.expand(opts.plan)
+  end
+  if not opts.connections or not opts.duration then spec.fail("load.run", "wants a plan, or connections and a duration") end
+  if opts.connections > opts.max_connections then spec.fail("load.run", "connections is above max_connections") end
+  local name = ("%d connections"):format(opts.connections)
+  return { phases = { { name = name, from = 0, to = opts.duration } }, requests = 0, seconds = opts.duration, closed = opts.connections }
+end
+
+local function threads_of(opts)
+  if core_clock.kind() ~= "real" then return 0 end
+  return opts.threads or math.max(1, core_os.cpu_count() - 1)
 end
 
 local function slices_of(plan, opts)
@@ -298,7 +325,7 @@ function M.start(opts)
   local full = with_defaults(opts)
   local run = setmetatable({ opts = full }, run_mt)
   run.thresholds = threshold.parse_all(full.thresholds or {})
-  run.plan = phases.expand(full.plan)
+  run.plan = plan_of(full)
   check_bounds(run.plan, full)
   run.slices = slices_of(run.plan, full)
   local target = request.parse_url(full.url)
@@ -308,6 +335,7 @@ function M.start(opts)
     unix = target.unix, address = target.address, port = target.port, requests = requests,
     pieces = run.plan.pieces, instants = run.plan.instants, slices = run.slices, arrivals = full.arrivals, seed = full.seed,
     timeout = full.timeout, max_connections = full.max_connections, max_body = full.max_body, keep_alive = full.keep_alive,
+    threads = threads_of(full), closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
     status = full.status, contains = full.contains, head = full.method == "HEAD",
   })
   return run

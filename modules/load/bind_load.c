@@ -26,7 +26,8 @@ struct run {
 struct options {
     const char *unix_path, *address, *arrivals, *contains;
     size_t contains_length;
-    int64_t port, seed, status, max_connections, max_body, timeout;
+    int64_t port, seed, status, max_connections, max_body, timeout, threads, closed;
+    double closed_seconds;
     bool head, keep_alive;
 };
 
@@ -40,6 +41,9 @@ static const struct er_opt option_rows[] = {
     {"contains", ER_OPT_STRING, offsetof(struct options, contains), offsetof(struct options, contains_length), false},
     {"max_connections", ER_OPT_INTEGER, offsetof(struct options, max_connections), 0, false},
     {"max_body", ER_OPT_INTEGER, offsetof(struct options, max_body), 0, false},
+    {"threads", ER_OPT_INTEGER, offsetof(struct options, threads), 0, false},
+    {"closed", ER_OPT_INTEGER, offsetof(struct options, closed), 0, false},
+    {"closed_seconds", ER_OPT_NUMBER, offsetof(struct options, closed_seconds), 0, false},
     {"timeout", ER_OPT_SECONDS, offsetof(struct options, timeout), 0, false},
     {"head", ER_OPT_BOOLEAN, offsetof(struct options, head), 0, false},
     {"keep_alive", ER_OPT_BOOLEAN, offsetof(struct options, keep_alive), 0, false},
@@ -124,6 +128,10 @@ static enum er_status read_instants(lua_State *L, int table, struct er_load *loa
 }
 
 static enum er_status read_plan(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {
+    if (o->closed) {
+        er_plan_init_closed(&load->plan, o->closed_seconds);
+        return ER_OK;
+    }
     if (lua_getfield(L, 1, "instants") != LUA_TNIL) {
         return read_instants(L, lua_gettop(L), load, err);
     }
@@ -213,6 +221,14 @@ static enum er_status set_config(const struct options *o, struct er_load *load, 
     if (o->max_connections < 1 || o->max_connections > 1000000 || o->timeout < 1000000 || o->max_body < 0) {
         return er_fail(err, ER_INVALID, "max_connections, timeout or max_body is out of range");
     }
+    if (o->threads < 0 || o->threads > 256 || o->closed < 0 || o->closed > o->max_connections ||
+        (o->closed && !(o->closed_seconds > 0 && o->closed_seconds < 1e8))) {
+        return er_fail(err, ER_INVALID, "threads, closed or closed_seconds is out of range");
+    }
+    // A thread without a connection of its own would have nothing to do.
+    int64_t most = o->closed ? o->closed : o->max_connections;
+    load->threads = (size_t)(o->threads < most ? o->threads : most);
+    config->closed = (size_t)o->closed;
     config->timeout = o->timeout;
     config->max_connections = (size_t)o->max_connections;
     config->max_body = (uint64_t)o->max_body;

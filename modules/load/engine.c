@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine.h"
 
+#include "crew.h"
+
 #include <string.h>
 #include <sys/resource.h>
 
@@ -94,6 +96,11 @@ static void loop_finished(struct er_load_worker *worker) {
     }
 }
 
+static bool loop_take_over(struct er_load_worker *worker) {
+    struct er_load *load = load_of(worker);
+    return load->threads && er_clock_kind(load->rt) == ER_CLOCK_REAL && er_load_crew_start(load, load->threads);
+}
+
 static const struct er_load_io loop_io = {
     .now = loop_now,
     .wake_at = loop_wake_at,
@@ -101,6 +108,7 @@ static const struct er_load_io loop_io = {
     .want_write = loop_want_write,
     .unwatch = loop_unwatch,
     .finished = loop_finished,
+    .take_over = loop_take_over,
 };
 
 struct er_load *er_load_new(struct er_runtime *rt) {
@@ -166,6 +174,11 @@ enum er_status er_load_start(struct er_load *load, struct er_error *err) {
 bool er_load_finished(const struct er_load *load) { return load->worker.phase == ER_LOAD_FINISHED; }
 
 void er_load_stop(struct er_load *load) {
+    if (load->crew) {
+        er_load_crew_stop(load->crew);
+        er_load_crew_free(load->crew);
+        load->crew = NULL;
+    }
     if (load->started) {
         er_load_worker_stop(&load->worker);
     }

@@ -17,6 +17,8 @@ struct er_load {
     size_t request_count;
     char *contains;
     struct er_load_slice *slices;
+    size_t threads;            // 0: on the loop's own thread, which any clock but the real one wants
+    struct er_load_crew *crew; // while threads run the plan
     bool started, abandoned;
 };
 

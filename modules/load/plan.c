@@ -60,6 +60,8 @@ enum er_status er_plan_init(struct er_plan *plan, const struct er_plan_piece *pi
     return status;
 }
 
+void er_plan_init_closed(struct er_plan *plan, double seconds) { *plan = (struct er_plan){.seconds = seconds}; }
+
 static bool ascending(const int64_t *instants, size_t count) {
     int64_t last = 0;
     for (size_t i = 0; i < count; i++) {
@@ -219,4 +221,10 @@ bool er_plan_next(struct er_plan_cursor *cursor, int64_t *at) {
     // Not a running sum for even arrivals: 1e9 additions of 1 are exact, but the index says what is meant.
     cursor->count = plan->arrivals == ER_ARRIVALS_POISSON ? cursor->count + gap(cursor) : (double)cursor->index;
     return true;
+}
+
+void er_plan_skip(struct er_plan_cursor *cursor, size_t count) {
+    int64_t at;
+    while (count-- > 0 && er_plan_next(cursor, &at)) {
+    }
 }

@@ -31,6 +31,8 @@ enum er_status er_plan_init(struct er_plan *plan, const struct er_plan_piece *pi
                             enum er_arrivals arrivals, uint64_t seed, struct er_error *err);
 // Copies the instants, which must ascend and not be negative.
 enum er_status er_plan_init_instants(struct er_plan *plan, const int64_t *instants, size_t count, struct er_error *err);
+// A length without a schedule, for a closed loop.
+void er_plan_init_closed(struct er_plan *plan, double seconds);
 void er_plan_release(struct er_plan *plan); // may run twice
 
 // Requests that are due before `seconds`, a fraction included. Clamped to the plan at both ends.
@@ -55,6 +57,8 @@ struct er_plan_cursor {
     struct er_rng rng;
 };
 void er_plan_cursor_init(struct er_plan_cursor *cursor, const struct er_plan *plan);
+// Steps over `count` requests.
+void er_plan_skip(struct er_plan_cursor *cursor, size_t count);
 // Nanoseconds from the start of the plan; false when there are no more.
 bool er_plan_next(struct er_plan_cursor *cursor, int64_t *at);
 

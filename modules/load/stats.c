@@ -39,7 +39,7 @@ static enum er_status init_slices(struct er_load_stats *stats, const struct er_l
 
 enum er_status er_load_stats_init(struct er_load_stats *stats, const struct er_load_slice *slices, size_t count,
                                   int64_t length) {
-    *stats = (struct er_load_stats){.second_count = (size_t)(length / second_ns) + 2};
+    *stats = (struct er_load_stats){.second_count = (size_t)(length / second_ns) + 2, .second_low = SIZE_MAX};
     stats->seconds = er_calloc(stats->second_count, sizeof *stats->seconds);
     if (stats->seconds && er_hdr_init(&stats->lateness, 3) == ER_OK && init_slices(stats, slices, count) == ER_OK) {
         return ER_OK;
@@ -79,6 +79,7 @@ static struct er_load_second *second_at(struct er_load_stats *stats, int64_t at)
     size_t index = at > 0 ? (size_t)(at / second_ns) : 0;
     index = index < stats->second_count ? index : stats->second_count - 1;
     stats->second_used = index >= stats->second_used ? index + 1 : stats->second_used;
+    stats->second_low = index < stats->second_low ? index : stats->second_low;
     return &stats->seconds[index];
 }
 
@@ -198,10 +199,80 @@ static void settle_second(struct er_load_stats *stats, struct er_load_second *se
 
 void er_load_stats_settle(struct er_load_stats *stats, int64_t oldest) {
     // The last second collects what came after the plan's end, so it stays open.
-    while (stats->second_settled + 1 < stats->second_count &&
+    while (!stats->keep_live && stats->second_settled + 1 < stats->second_count &&
            (int64_t)(stats->second_settled + 1) * second_ns <= oldest) {
         settle_second(stats, &stats->seconds[stats->second_settled++]);
     }
+}
+
+static void drain_hdr(struct er_hdr *into, struct er_hdr *from) {
+    if (from->total) {
+        er_hdr_merge(into, from);
+        er_hdr_reset(from);
+    }
+}
+
+static void drain_slice(struct er_load_slice *into, struct er_load_slice *from) {
+    into->planned += from->planned;
+    from->planned = 0;
+    for (size_t i = 0; i < ER_LOAD_OUTCOMES; i++) {
+        into->outcomes[i] += from->outcomes[i];
+        from->outcomes[i] = 0;
+    }
+    drain_hdr(&into->latency, &from->latency);
+}
+
+static void drain_live(struct er_load_stats *into, struct er_load_second *second, struct er_load_stats *from,
+                       struct er_load_second *other) {
+    if (!other->live) {
+        return;
+    }
+    if (!second->live) {
+        second->live = spare_hdr(into);
+    }
+    if (second->live) {
+        er_hdr_merge(second->live, other->live);
+    }
+    keep_spare(from, other->live);
+    other->live = NULL;
+}
+
+static void drain_second(struct er_load_stats *into, struct er_load_stats *from, size_t i, uint32_t *in_flight) {
+    struct er_load_second *second = &into->seconds[i], *other = &from->seconds[i];
+    second->planned += other->planned;
+    second->sent += other->sent;
+    second->ok += other->ok;
+    second->errors += other->errors;
+    if (other->in_flight > *in_flight) {
+        second->in_flight += other->in_flight - *in_flight;
+        *in_flight = other->in_flight;
+    }
+    drain_live(into, second, from, other);
+    *other = (struct er_load_second){0};
+}
+
+static void drain_rest(struct er_load_stats *into, struct er_load_stats *from) {
+    drain_hdr(&into->lateness, &from->lateness);
+    into->sent += from->sent;
+    into->bytes_in += from->bytes_in;
+    into->bytes_out += from->bytes_out;
+    for (size_t i = 0; i < from->example_count; i++) {
+        er_load_stats_example(into, &from->examples[i]);
+    }
+    from->sent = from->bytes_in = from->bytes_out = 0;
+    from->example_count = 0;
+}
+
+void er_load_stats_drain(struct er_load_stats *into, struct er_load_stats *from, uint32_t *in_flight) {
+    for (size_t i = 0; i < from->slice_count; i++) {
+        drain_slice(&into->slices[i], &from->slices[i]);
+    }
+    for (size_t i = from->second_low; i < from->second_used; i++) {
+        drain_second(into, from, i, &in_flight[i]);
+    }
+    into->second_used = from->second_used > into->second_used ? from->second_used : into->second_used;
+    from->second_low = SIZE_MAX;
+    drain_rest(into, from);
 }
 
 void er_load_stats_example(struct er_load_stats *stats, const struct er_load_example *example) {

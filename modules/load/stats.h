@@ -55,6 +55,8 @@ struct er_load_stats {
     size_t second_count;
     size_t second_used;    // seconds that saw anything
     size_t second_settled; // before it no answer is outstanding
+    size_t second_low;     // the first that changed since the last drain
+    bool keep_live;        // somebody else settles: see er_load_stats_drain
     size_t second_noted;   // up to it `in_flight` is known
     size_t in_flight;
     struct er_hdr lateness; // of the generator: sent minus planned
@@ -77,6 +79,9 @@ void er_load_stats_in_flight(struct er_load_stats *stats, int64_t now, size_t in
 void er_load_stats_end(struct er_load_stats *stats, int64_t planned, int64_t now, enum er_load_outcome outcome);
 // No request planned before `oldest` is outstanding any more: seconds before it get their final percentiles.
 void er_load_stats_settle(struct er_load_stats *stats, int64_t oldest);
+// Adds everything that `from` holds to `into` and leaves it empty, ready for more. `in_flight` is what `from` has added
+// to each second so far (as many as it has seconds): each source adds its own maximum once.
+void er_load_stats_drain(struct er_load_stats *into, struct er_load_stats *from, uint32_t *in_flight);
 void er_load_stats_example(struct er_load_stats *stats, const struct er_load_example *example);
 // A second with its percentiles as far as they are known.
 struct er_load_second er_load_stats_second(const struct er_load_stats *stats, size_t index);

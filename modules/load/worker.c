@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 static const int64_t retry_ns = 1000000;
+static const int64_t loop_pause_ns = 10000000;
 
 static int64_t elapsed(const struct er_load_worker *worker) {
     return worker->io->now((struct er_load_worker *)worker) - worker->start;
@@ -16,6 +18,14 @@ static void take_next(struct er_load_worker *worker) {
     if (!er_plan_next(&worker->cursor, &worker->due)) {
         worker->due = INT64_MAX;
     }
+}
+
+// Between two requests of its own a worker passes over those of the others.
+static void take_following(struct er_load_worker *worker) {
+    if (worker->config.step > 1) {
+        er_plan_skip(&worker->cursor, worker->config.step - 1);
+    }
+    take_next(worker);
 }
 
 enum er_status er_load_worker_init(struct er_load_worker *worker, const struct er_load_config *config,
@@ -87,8 +97,20 @@ static void finish(struct er_load_worker *worker) {
     worker->io->finished(worker);
 }
 
+struct reason {
+    char text[96];
+};
+
+// Messages begin in lower case, libc's do not.
+static struct reason reason_of(int error) {
+    struct reason reason;
+    snprintf(reason.text, sizeof reason.text, "%s", strerror(error));
+    reason.text[0] = (char)tolower((unsigned char)reason.text[0]);
+    return reason;
+}
+
 static void fail_start(struct er_load_worker *worker, int error) {
-    er_fail(&worker->error, error == ENOMEM ? ER_NO_MEMORY : ER_NETWORK, "cannot connect: %s", strerror(error));
+    er_fail(&worker->error, error == ENOMEM ? ER_NO_MEMORY : ER_NETWORK, "cannot connect: %s", reason_of(error).text);
     finish(worker);
 }
 
@@ -125,9 +147,14 @@ static void end_with(struct er_load_worker *worker, struct er_load_conn *conn, e
     er_buf_release(&conn->body);
 }
 
+static bool loops(const struct er_load_worker *worker) {
+    return worker->config.closed && worker->phase == ER_LOAD_RUNNING && !worker->delegated;
+}
+
 void er_load_worker_ended(struct er_load_worker *worker, struct er_load_conn *conn, enum er_load_outcome outcome,
                           bool reusable) {
     end_with(worker, conn, outcome, NULL);
+    worker->missing += loops(worker);
     if (reusable) {
         push_idle(worker, conn);
     } else {
@@ -140,11 +167,22 @@ void er_load_worker_idle_lost(struct er_load_worker *worker, struct er_load_conn
     er_load_conn_close(conn);
 }
 
-static void begin(struct er_load_worker *worker) {
+void er_load_worker_begin(struct er_load_worker *worker, int64_t start) {
     worker->phase = ER_LOAD_RUNNING;
-    worker->start = worker->io->now(worker);
+    worker->start = start;
+    worker->missing = worker->config.closed;
     er_plan_cursor_init(&worker->cursor, worker->config.plan);
+    er_plan_skip(&worker->cursor, worker->config.first);
     take_next(worker);
+}
+
+static void begin(struct er_load_worker *worker) {
+    worker->start = worker->io->now(worker);
+    worker->phase = ER_LOAD_RUNNING;
+    worker->delegated = worker->io->take_over && worker->io->take_over(worker);
+    if (!worker->delegated) {
+        er_load_worker_begin(worker, worker->start);
+    }
 }
 
 static void on_door_open(struct er_load_worker *worker, struct er_load_conn *conn, int error) {
@@ -158,12 +196,21 @@ static void on_door_open(struct er_load_worker *worker, struct er_load_conn *con
     begin(worker);
 }
 
+// A closed loop whose connection was refused tries again, but not at once.
+static void lost_in_loop(struct er_load_worker *worker) {
+    if (loops(worker)) {
+        worker->missing++;
+        worker->loop_at = elapsed(worker) + loop_pause_ns;
+    }
+}
+
 void er_load_worker_connected(struct er_load_worker *worker, struct er_load_conn *conn, int error) {
     if (worker->phase == ER_LOAD_CONNECTING) {
         on_door_open(worker, conn, error);
     } else if (error) {
-        end_with(worker, conn, ER_LOAD_CONNECT, strerror(error));
+        end_with(worker, conn, ER_LOAD_CONNECT, reason_of(error).text);
         er_load_conn_close(conn);
+        lost_in_loop(worker);
     } else {
         conn->state = ER_CONN_IDLE;
         er_load_conn_send(conn, conn->request);
@@ -197,13 +244,39 @@ static bool full(const struct er_load_worker *worker) {
     return !worker->idle && worker->connections >= worker->config.max_connections;
 }
 
-static void send_on(struct er_load_worker *worker, struct er_load_conn *conn, int64_t now) {
+static void send_on(struct er_load_worker *worker, struct er_load_conn *conn, int64_t planned, int64_t now,
+                    uint64_t index) {
     const struct er_load_config *config = &worker->config;
-    conn->planned = worker->due;
+    conn->planned = planned;
     push_in_flight(worker, conn);
-    er_load_stats_sent(&worker->stats, worker->due, now);
+    er_load_stats_sent(&worker->stats, planned, now);
     er_load_stats_in_flight(&worker->stats, now, worker->in_flight);
-    er_load_conn_send(conn, &config->requests[(worker->cursor.index - 1) % config->request_count]);
+    er_load_conn_send(conn, &config->requests[index % config->request_count]);
+}
+
+static int64_t loop_end(const struct er_load_worker *worker) { return (int64_t)(worker->config.plan->seconds * 1e9); }
+
+static bool loop_is_open(const struct er_load_worker *worker, int64_t now) {
+    return loops(worker) && now < loop_end(worker);
+}
+
+// One request of a closed loop: planned when it can be sent. False when there was no connection for it.
+static bool send_looped(struct er_load_worker *worker, int64_t now) {
+    struct er_load_conn *conn = free_conn(worker);
+    er_load_stats_planned(&worker->stats, now);
+    if (!conn) {
+        record_end(worker, NULL, now, ER_LOAD_CONNECT, reason_of(errno).text);
+        worker->loop_at = now + loop_pause_ns;
+        return false;
+    }
+    worker->missing--;
+    send_on(worker, conn, now, now, worker->looped++);
+    return true;
+}
+
+static void fill_loop(struct er_load_worker *worker, int64_t now) {
+    while (worker->missing && loop_is_open(worker, now) && now >= worker->loop_at && send_looped(worker, now)) {
+    }
 }
 
 // False when the request must wait for a connection.
@@ -222,9 +295,9 @@ static bool send_due(struct er_load_worker *worker, int64_t now) {
     struct er_load_conn *conn = free_conn(worker);
     er_load_stats_planned(&worker->stats, worker->due);
     if (conn) {
-        send_on(worker, conn, now);
+        send_on(worker, conn, worker->due, now, worker->cursor.index - 1);
     } else {
-        record_end(worker, NULL, worker->due, ER_LOAD_CONNECT, strerror(errno));
+        record_end(worker, NULL, worker->due, ER_LOAD_CONNECT, reason_of(errno).text);
     }
     return true;
 }
@@ -267,6 +340,11 @@ static int64_t next_wake(const struct er_load_worker *worker) {
     if (worker->retries && worker->retry_at < at) {
         at = worker->retry_at;
     }
+    if (worker->missing && loop_is_open(worker, worker->loop_at) && worker->loop_at < at) {
+        at = worker->loop_at;
+    }
+    int64_t end = loop_end(worker);
+    at = loops(worker) && worker->in_flight == 0 && end < at ? end : at;
     return at == INT64_MAX ? at : worker->start + at;
 }
 
@@ -282,16 +360,18 @@ static void rearm(struct er_load_worker *worker) {
     }
 }
 
-static void settle(struct er_load_worker *worker) {
-    int64_t oldest = worker->due;
-    if (worker->oldest && worker->oldest->planned < oldest) {
-        oldest = worker->oldest->planned;
-    }
-    er_load_stats_settle(&worker->stats, oldest);
+int64_t er_load_worker_oldest(const struct er_load_worker *worker) {
+    int64_t next = loops(worker) ? elapsed(worker) : worker->due;
+    return worker->oldest && worker->oldest->planned < next ? worker->oldest->planned : next;
+}
+
+static bool is_over(const struct er_load_worker *worker, int64_t now) {
+    return worker->phase == ER_LOAD_RUNNING && worker->due == INT64_MAX && worker->in_flight == 0 &&
+           !loop_is_open(worker, now);
 }
 
 void er_load_worker_wake(struct er_load_worker *worker) {
-    if (worker->phase == ER_LOAD_FINISHED) {
+    if (worker->phase == ER_LOAD_FINISHED || worker->delegated) {
         return;
     }
     int64_t now = elapsed(worker);
@@ -303,10 +383,11 @@ void er_load_worker_wake(struct er_load_worker *worker) {
     }
     expire(worker, now);
     while (worker->due <= now && send_due(worker, now)) {
-        take_next(worker);
+        take_following(worker);
     }
-    settle(worker);
-    if (worker->phase == ER_LOAD_RUNNING && worker->due == INT64_MAX && worker->in_flight == 0) {
+    fill_loop(worker, now);
+    er_load_stats_settle(&worker->stats, er_load_worker_oldest(worker));
+    if (is_over(worker, now)) {
         finish(worker);
     } else if (worker->phase != ER_LOAD_FINISHED) {
         rearm(worker);

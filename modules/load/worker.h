@@ -35,7 +35,9 @@ struct er_load_config {
     bool head; // answers to HEAD have no body
     bool keep_alive;
     struct er_load_check check;
-    int64_t timeout; // from the planned time to the last byte of the answer
+    size_t closed;      // connections of a closed loop: each sends its next request when the last one has ended
+    size_t first, step; // of the plan's requests this worker sends first, first + step ...; a step of 0 is 1
+    int64_t timeout;    // from the planned time to the last byte of the answer
     size_t max_connections;
     uint64_t max_body; // a longer answer is a protocol error
     const struct er_load_slice *slices;
@@ -49,6 +51,8 @@ struct er_load_io {
     void (*want_write)(struct er_load_conn *conn, bool yes);
     void (*unwatch)(struct er_load_conn *conn); // at once; later, from the loop, er_load_conn_free
     void (*finished)(struct er_load_worker *worker);
+    // May be NULL. True: others run the plan from worker->start on, and the caller will set it finished.
+    bool (*take_over)(struct er_load_worker *worker);
 };
 
 enum er_load_conn_state { ER_CONN_CONNECTING, ER_CONN_SENDING, ER_CONN_WAITING, ER_CONN_IDLE, ER_CONN_CLOSED };
@@ -91,6 +95,10 @@ struct er_load_worker {
     uint64_t unsent;  // of these, never sent within their time-out
     uint64_t aborted; // in flight when the run was stopped
     uint64_t opened;  // connections, in all
+    size_t missing;   // requests that a closed loop has yet to send
+    int64_t loop_at;  // but not before this time
+    uint64_t looped;  // requests of the closed loop so far
+    bool delegated;   // see take_over
     bool waiting;     // no connection was free when the next request was looked at
     enum er_load_phase phase;
     struct er_error error; // why it could not begin
@@ -100,9 +108,14 @@ enum er_status er_load_worker_init(struct er_load_worker *worker, const struct e
                                    const struct er_load_io *io);
 // Tries one connection; when it stands the plan begins, else `error` is set and `finished` called (maybe at once).
 void er_load_worker_start(struct er_load_worker *worker);
+// Begins the plan at `start` without trying a connection first.
+void er_load_worker_begin(struct er_load_worker *worker, int64_t start);
 // Closes everything; requests in flight count as aborted. May be called at any time, and twice.
 void er_load_worker_stop(struct er_load_worker *worker);
 void er_load_worker_release(struct er_load_worker *worker); // once no connection is left
+
+// Planned time of the oldest request that has not ended, or the next that is due. INT64_MAX: none.
+int64_t er_load_worker_oldest(const struct er_load_worker *worker);
 
 // For the io: the time asked for has come; a socket is ready.
 void er_load_worker_wake(struct er_load_worker *worker);

@@ -75,7 +75,8 @@ static void sim_finished(struct er_load_worker *worker) {
     sim.finished = true;
 }
 
-static const struct er_load_io sim_io = {sim_now, sim_wake_at, sim_watch, sim_want_write, sim_unwatch, sim_finished};
+static const struct er_load_io sim_io = {sim_now,     sim_wake_at,  sim_watch, sim_want_write,
+                                         sim_unwatch, sim_finished, NULL};
 
 static void bury(void) {
     while (sim.dead_count) {
@@ -288,6 +289,11 @@ static int64_t pausing(int64_t now) {
     return phase < second ? second - phase : 0;
 }
 
+static int64_t pausing_else_10_ms(int64_t now) {
+    int64_t delay = pausing(now);
+    return delay ? delay : 10000000;
+}
+
 static void a_pause_of_the_server_is_seen_by_every_request_that_fell_into_it(void) {
     begin(pausing, ok_answer);
     struct er_plan plan;
@@ -478,7 +484,7 @@ static void nobody_listening_fails_before_the_first_request(void) {
     struct er_load_worker worker;
     start(&worker, &config);
     CHECK(sim.finished && worker.error.status == ER_NETWORK && worker.stats.slices[0].planned == 0);
-    CHECK_STR(worker.error.message, "cannot connect: No such file or directory");
+    CHECK_STR(worker.error.message, "cannot connect: no such file or directory");
     end(&worker, &plan);
 }
 
@@ -510,6 +516,79 @@ static void slices_count_what_was_planned_in_them(void) {
     CHECK(slice->planned == 300 && slice->outcomes[ER_LOAD_OK] == 300 && slice->latency.max == 1);
     CHECK(worker.stats.slices[0].latency.max == 1000000);
     end(&worker, &plan);
+}
+
+static void a_closed_loop_sends_when_it_was_answered(void) {
+    begin(after_20_ms, ok_answer);
+    struct er_plan plan;
+    er_plan_init_closed(&plan, 2);
+    struct er_load_config config = config_of(&plan);
+    config.closed = 4;
+    struct er_load_worker worker;
+    start(&worker, &config);
+    run_until(&worker, 2000 * second);
+    const struct er_load_slice *whole = &worker.stats.slices[0];
+    CHECK(sim.finished && whole->planned == 400 && whole->outcomes[ER_LOAD_OK] == 400); // 4 times 2 s / 20 ms
+    CHECK(worker.opened == 4 && whole->latency.max == 20000 && worker.ended == 2000000000);
+    CHECK(worker.stats.seconds[0].sent == 200 && worker.stats.seconds[0].in_flight == 4);
+    CHECK(er_load_stats_second(&worker.stats, 1).p50 == 20000);
+    end(&worker, &plan);
+}
+
+static void a_closed_loop_hides_a_pause(void) {
+    begin(pausing, ok_answer);
+    sim.delay = pausing_else_10_ms;
+    struct er_plan plan;
+    er_plan_init_closed(&plan, 20);
+    struct er_load_config config = config_of(&plan);
+    config.closed = 1;
+    struct er_load_worker worker;
+    start(&worker, &config);
+    run_until(&worker, 2000 * second);
+    const struct er_hdr *latency = &worker.stats.slices[0].latency;
+    CHECK(latency->total > 1500 && er_hdr_percentile(latency, 99.8) <= 10010 && latency->max >= 990000);
+    end(&worker, &plan);
+}
+
+static void a_closed_loop_goes_on_after_resets_and_ends_with_its_time(void) {
+    begin(after_20_ms, reset_each_third);
+    struct er_plan plan;
+    er_plan_init_closed(&plan, 1);
+    struct er_load_config config = config_of(&plan);
+    config.closed = 2;
+    struct er_load_worker worker;
+    start(&worker, &config);
+    run_until(&worker, 2000 * second);
+    const struct er_load_slice *whole = &worker.stats.slices[0];
+    CHECK(sim.finished && whole->planned == 100 && whole->outcomes[ER_LOAD_RESET] == 33);
+    end(&worker, &plan);
+}
+
+static void two_workers_share_a_plan_without_a_gap(void) {
+    struct er_load_stats all;
+    uint32_t in_flight[2][16] = {{0}};
+    CHECK(er_load_stats_init(&all, NULL, 0, 12 * second) == ER_OK);
+    for (size_t i = 0; i < 2; i++) {
+        begin(after_20_ms, ok_answer);
+        struct er_plan plan;
+        steady(&plan, 99, 2);
+        struct er_load_config config = config_of(&plan);
+        config.first = i;
+        config.step = 2;
+        struct er_load_worker worker;
+        start(&worker, &config);
+        worker.stats.keep_live = true;
+        run_until(&worker, 2000 * second);
+        CHECK(worker.stats.slices[0].planned == 99);
+        er_load_stats_drain(&all, &worker.stats, in_flight[i]);
+        CHECK(worker.stats.slices[0].planned == 0 && worker.stats.sent == 0);
+        end(&worker, &plan);
+    }
+    er_load_stats_settle(&all, INT64_MAX);
+    CHECK(all.slices[0].outcomes[ER_LOAD_OK] == 198 && all.sent == 198 && all.slices[0].latency.total == 198);
+    CHECK(all.seconds[0].planned == 99 && all.seconds[1].planned == 99 && all.seconds[0].p50 == 20000);
+    CHECK(all.seconds[0].in_flight >= 2);
+    er_load_stats_release(&all);
 }
 
 static void memory_failures_neither_crash_nor_leak(void) {
@@ -552,6 +631,11 @@ int main(void) {
         {"nobody_listening_fails_before_the_first_request", nobody_listening_fails_before_the_first_request},
         {"stop_counts_what_was_in_flight_as_aborted", stop_counts_what_was_in_flight_as_aborted},
         {"slices_count_what_was_planned_in_them", slices_count_what_was_planned_in_them},
+        {"a_closed_loop_sends_when_it_was_answered", a_closed_loop_sends_when_it_was_answered},
+        {"a_closed_loop_hides_a_pause", a_closed_loop_hides_a_pause},
+        {"a_closed_loop_goes_on_after_resets_and_ends_with_its_time",
+         a_closed_loop_goes_on_after_resets_and_ends_with_its_time},
+        {"two_workers_share_a_plan_without_a_gap", two_workers_share_a_plan_without_a_gap},
         {"memory_failures_neither_crash_nor_leak", memory_failures_neither_crash_nor_leak},
         {0},
     });

@@ -6,6 +6,8 @@ M.options = {
   { name = "rate", arg = "N", help = "requests a second, for --duration" },
   { name = "duration", arg = "TIME", help = "how long, as 90s, 1m30s (10s)" },
   { name = "plan", arg = "PLAN", help = "phases instead of --rate: 0..60:2m, 60:12m, pause:10s" },
+  { name = "connections", arg = "N", short = "c", type = "integer", help = "closed loop: N connections, each sends when it was answered" },
+  { name = "threads", arg = "N", type = "integer", help = "that send (one a core, less one); 0: none of its own" },
   { name = "trace", arg = "FILE", help = "replay a CSV file: time stamps, or a rate or count an interval" },
   { name = "speed", arg = "X", help = "replay the trace X times as fast" },
   { name = "scale", arg = "X", help = "send X times as many requests as the trace" },
@@ -65,7 +67,8 @@ end
 
 local function plan_of(options)
   local given = (options.plan and 1 or 0) + (options.trace and 1 or 0) + (options.rate and 1 or 0)
-  if given ~= 1 then usage "give one of --rate, --plan and --trace" end
+  if options.connections and given == 0 then return nil end
+  if given + (options.connections and 1 or 0) ~= 1 then usage "give one of --rate, --plan, --trace and --connections" end
   if options.plan then return require("eirun.load.plantext").plan(options.plan) end
   if options.trace then return { trace_phase(options) } end
   return { { kind = "hold", rate = number(options, "rate"), duration = duration(options.duration) or 10 } }
@@ -93,9 +96,12 @@ end
 
 local function load_options(url, options)
   return {
-    url = url, plan = plan_of(options), arrivals = options.arrivals, seed = options.seed, method = options.method,
+    url = url, plan = plan_of(options), connections = options.connections, threads = options.threads,
+    duration = options.connections and (duration(options.duration) or 10),
+    arrivals = options.arrivals, seed = options.seed, method = options.method,
     headers = headers_of(options.header), bodies = bodies_of(options.body), timeout = duration(options.timeout),
-    max_connections = options.max_connections, keep_alive = not options.no_keep_alive, connect_to = options.connect_to,
+    max_connections = options.max_connections, keep_alive = not options.no_keep_alive,
+    connect_to = options.connect_to,
     allow = options.allow, status = options.status, contains = options.contains, thresholds = options.threshold,
     window = window(options.window), min_samples = options.min_samples,
   }
@@ -137,6 +143,7 @@ local function tell(result, options)
 end
 
 local function show_plan(opts)
+  if not opts.plan then usage "a closed loop has no plan to show" end
   local phases, term = require "eirun.load.phases", require "eirun.core.term"
   local chart = require "eirun.chart"
   local plan, points = phases.expand(opts.plan), {}

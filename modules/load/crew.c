@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "crew.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+enum { EVENTS = 256 };
+enum { SHELVE = 1, STOP = 2 };            // what the loop's thread asks for
+static const int64_t look_ns = 250000000; // how often figures are gathered
+
+struct figures { // of a worker, beside its statistics
+    size_t in_flight, connections;
+    uint64_t capped, unsent, aborted, opened;
+    int64_t ended, oldest;
+};
+
+struct member {
+    struct er_load_worker worker;
+    struct er_load *load;
+    struct er_load_crew *crew;
+    pthread_t thread;
+    bool joinable;
+    int epoll, bell;           // bell: wakes the thread
+    int64_t wake;              // on the run's clock
+    struct er_load_conn *dead; // closed, freed when the batch of events is done
+    _Atomic unsigned asked;
+    _Atomic bool shelved; // the shelf is the loop's until it clears this
+    _Atomic bool finished;
+    struct er_load_stats shelf;
+    struct figures figures; // as of the shelf
+    uint32_t *in_flight;    // what this member has added to each second
+};
+
+struct er_load_crew {
+    struct er_load *load;
+    uv_async_t async;
+    struct er_timer timer;
+    struct member *members;
+    size_t count;
+};
+
+static struct member *member_of(struct er_load_worker *worker) { return (struct member *)worker; }
+
+static int64_t thread_now(struct er_load_worker *worker) { return er_now(member_of(worker)->load->rt); }
+
+static enum er_status thread_wake_at(struct er_load_worker *worker, int64_t at) {
+    member_of(worker)->wake = at;
+    return ER_OK;
+}
+
+static int control(struct er_load_conn *conn, int operation, bool write) {
+    struct epoll_event event = {.events = EPOLLIN | (write ? (unsigned)EPOLLOUT : 0u), .data.ptr = conn};
+    return epoll_ctl(member_of(conn->worker)->epoll, operation, conn->fd, &event);
+}
+
+static enum er_status thread_watch(struct er_load_conn *conn) {
+    if (control(conn, EPOLL_CTL_ADD, false) != 0) {
+        return ER_NETWORK;
+    }
+    conn->watcher = conn;
+    return ER_OK;
+}
+
+static void thread_want_write(struct er_load_conn *conn, bool yes) { control(conn, EPOLL_CTL_MOD, yes); }
+
+static void thread_unwatch(struct er_load_conn *conn) {
+    struct member *member = member_of(conn->worker);
+    control(conn, EPOLL_CTL_DEL, false);
+    conn->next = member->dead;
+    member->dead = conn;
+}
+
+static void thread_finished(struct er_load_worker *worker) { (void)worker; } // its loop sees the phase
+
+static const struct er_load_io thread_io = {
+    .now = thread_now,
+    .wake_at = thread_wake_at,
+    .watch = thread_watch,
+    .want_write = thread_want_write,
+    .unwatch = thread_unwatch,
+    .finished = thread_finished,
+};
+
+static void bury(struct member *member) {
+    while (member->dead) {
+        struct er_load_conn *conn = member->dead;
+        member->dead = conn->next;
+        er_load_conn_free(conn);
+    }
+}
+
+static void shelve(struct member *member) {
+    struct er_load_worker *worker = &member->worker;
+    struct er_load_stats full = worker->stats;
+    worker->stats = member->shelf;
+    worker->stats.in_flight = full.in_flight;
+    worker->stats.second_noted = full.second_noted;
+    member->shelf = full;
+    member->figures =
+        (struct figures){worker->in_flight, worker->connections, worker->capped, worker->unsent,
+                         worker->aborted,   worker->opened,      worker->ended,  er_load_worker_oldest(worker)};
+    atomic_store_explicit(&member->shelved, true, memory_order_release);
+    uv_async_send(&member->crew->async);
+}
+
+static void obey(struct member *member) {
+    unsigned asked = atomic_exchange_explicit(&member->asked, 0, memory_order_acquire);
+    if (asked & STOP) {
+        er_load_worker_stop(&member->worker);
+    }
+    if (asked & SHELVE && !atomic_load_explicit(&member->shelved, memory_order_acquire)) {
+        shelve(member);
+    }
+}
+
+static void listen_to_bell(struct member *member) {
+    uint64_t rings;
+    ssize_t got = read(member->bell, &rings, sizeof rings);
+    (void)got; // the bell says that there is something; `asked` says what
+}
+
+// Waits to the microsecond where the kernel can, else to the millisecond below and then again.
+static int wait_for_events(struct member *member, struct epoll_event *events) {
+    int64_t left = member->wake == INT64_MAX ? INT64_MAX : member->wake - thread_now(&member->worker);
+    if (left == INT64_MAX) {
+        return epoll_wait(member->epoll, events, EVENTS, -1);
+    }
+    left = left > 0 ? left : 0;
+    struct timespec span = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    int count = epoll_pwait2(member->epoll, events, EVENTS, &span, NULL);
+    if (count < 0 && errno == ENOSYS) {
+        count = epoll_wait(member->epoll, events, EVENTS, (int)(left / 1000000));
+    }
+    return count;
+}
+
+static void handle(struct member *member, const struct epoll_event *event) {
+    if (!event->data.ptr) {
+        listen_to_bell(member);
+        return;
+    }
+    bool broken = event->events & (EPOLLERR | EPOLLHUP);
+    er_load_conn_ready(event->data.ptr, broken || event->events & EPOLLIN, broken || event->events & EPOLLOUT);
+}
+
+static void turn(struct member *member, struct epoll_event *events) {
+    int count = wait_for_events(member, events);
+    for (int i = 0; i < count; i++) {
+        handle(member, &events[i]);
+    }
+    if (member->wake != INT64_MAX && member->wake <= thread_now(&member->worker)) {
+        member->wake = INT64_MAX; // one alarm, as a timer gives it
+        er_load_worker_wake(&member->worker);
+    }
+    bury(member);
+    if (atomic_load_explicit(&member->asked, memory_order_relaxed)) {
+        obey(member);
+    }
+}
+
+static void *run_member(void *argument) {
+    struct member *member = argument;
+    struct epoll_event events[EVENTS];
+    prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
+    prctl(PR_SET_NAME, "eirun-load", 0UL, 0UL, 0UL);
+    er_load_worker_wake(&member->worker);
+    while (member->worker.phase != ER_LOAD_FINISHED) {
+        turn(member, events);
+    }
+    bury(member);
+    atomic_store_explicit(&member->finished, true, memory_order_release);
+    uv_async_send(&member->crew->async);
+    return NULL;
+}
+
+// ---- the loop's side
+
+static void add_up(struct er_load_crew *crew) {
+    struct er_load_worker *lead = &crew->load->worker;
+    int64_t oldest = INT64_MAX;
+    lead->in_flight = lead->connections = 0;
+    lead->capped = lead->unsent = lead->aborted = lead->opened = 0;
+    for (size_t i = 0; i < crew->count; i++) {
+        const struct figures *figures = &crew->members[i].figures;
+        lead->in_flight += figures->in_flight;
+        lead->connections += figures->connections;
+        lead->capped += figures->capped;
+        lead->unsent += figures->unsent;
+        lead->aborted += figures->aborted;
+        lead->opened += figures->opened;
+        lead->ended = figures->ended > lead->ended ? figures->ended : lead->ended;
+        oldest = figures->oldest < oldest ? figures->oldest : oldest;
+    }
+    er_load_stats_settle(&lead->stats, oldest);
+}
+
+static void take_shelf(struct member *member) {
+    er_load_stats_drain(&member->load->worker.stats, &member->shelf, member->in_flight);
+    atomic_store_explicit(&member->shelved, false, memory_order_release);
+}
+
+static void ask(struct member *member, unsigned what) {
+    atomic_fetch_or_explicit(&member->asked, what, memory_order_release);
+    ssize_t put = write(member->bell, &(uint64_t){1}, sizeof(uint64_t));
+    (void)put; // full means that it rings already
+}
+
+static bool all_finished(const struct er_load_crew *crew) {
+    for (size_t i = 0; i < crew->count; i++) {
+        if (!atomic_load_explicit(&crew->members[i].finished, memory_order_acquire)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void join(struct member *member) {
+    if (!member->joinable) {
+        return;
+    }
+    pthread_join(member->thread, NULL);
+    member->joinable = false;
+    if (atomic_load(&member->shelved)) {
+        take_shelf(member);
+    }
+    shelve(member); // what came since: the thread is gone, so both sides are ours
+    take_shelf(member);
+}
+
+void er_load_crew_stop(struct er_load_crew *crew) {
+    er_timer_stop(crew->load->rt, &crew->timer);
+    for (size_t i = 0; i < crew->count; i++) {
+        if (crew->members[i].joinable) {
+            ask(&crew->members[i], STOP);
+        }
+    }
+    for (size_t i = 0; i < crew->count; i++) {
+        join(&crew->members[i]);
+    }
+    add_up(crew);
+}
+
+static void on_async(uv_async_t *async) {
+    struct er_load_crew *crew = async->data;
+    if (!crew->load) {
+        return; // closing
+    }
+    er_touch(crew->load->rt);
+    for (size_t i = 0; i < crew->count; i++) {
+        if (atomic_load_explicit(&crew->members[i].shelved, memory_order_acquire)) {
+            take_shelf(&crew->members[i]);
+        }
+    }
+    add_up(crew);
+    if (all_finished(crew) && crew->load->worker.phase != ER_LOAD_FINISHED) {
+        er_load_stop(crew->load);
+    }
+}
+
+static void on_look(struct er_timer *timer) {
+    struct er_load_crew *crew = (struct er_load_crew *)((char *)timer - offsetof(struct er_load_crew, timer));
+    for (size_t i = 0; i < crew->count; i++) {
+        if (!atomic_load_explicit(&crew->members[i].shelved, memory_order_acquire)) {
+            ask(&crew->members[i], SHELVE);
+        }
+    }
+    er_timer_start(crew->load->rt, timer, er_now(crew->load->rt) + look_ns, on_look);
+}
+
+static void release_member(struct member *member) {
+    if (member->bell >= 0) {
+        close(member->bell);
+    }
+    if (member->epoll >= 0) {
+        close(member->epoll);
+    }
+    er_load_worker_release(&member->worker);
+    er_load_stats_release(&member->shelf);
+    er_free(member->in_flight);
+}
+
+static void on_async_closed(uv_handle_t *handle) {
+    struct er_load_crew *crew = handle->data;
+    for (size_t i = 0; i < crew->count; i++) {
+        release_member(&crew->members[i]);
+    }
+    er_free(crew->members);
+    er_free(crew);
+}
+
+void er_load_crew_free(struct er_load_crew *crew) {
+    er_timer_stop(crew->load->rt, &crew->timer);
+    crew->load = NULL;
+    uv_close((uv_handle_t *)&crew->async, on_async_closed);
+}
+
+static size_t share(size_t whole, size_t part, size_t parts) { return whole / parts + (part < whole % parts); }
+
+static struct er_load_config config_of(const struct er_load *load, size_t index, size_t count) {
+    struct er_load_config config = load->worker.config;
+    config.first = index;
+    config.step = count;
+    config.max_connections = share(config.max_connections, index, count);
+    config.closed = share(config.closed, index, count);
+    return config;
+}
+
+static bool open_files(struct member *member) {
+    member->epoll = epoll_create1(EPOLL_CLOEXEC);
+    member->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN};
+    return member->epoll >= 0 && member->bell >= 0 &&
+           epoll_ctl(member->epoll, EPOLL_CTL_ADD, member->bell, &event) == 0;
+}
+
+static bool init_member(struct er_load_crew *crew, size_t index) {
+    struct member *member = &crew->members[index];
+    struct er_load_config config = config_of(crew->load, index, crew->count);
+    int64_t length = (int64_t)(config.plan->seconds * 1e9) + config.timeout;
+    member->load = crew->load;
+    member->crew = crew;
+    member->wake = INT64_MAX;
+    member->in_flight = er_calloc(crew->load->worker.stats.second_count, sizeof *member->in_flight);
+    if (er_load_worker_init(&member->worker, &config, &thread_io) != ER_OK ||
+        er_load_stats_init(&member->shelf, config.slices, config.slice_count, length) != ER_OK || !member->in_flight ||
+        !open_files(member)) {
+        return false;
+    }
+    member->worker.stats.keep_live = member->shelf.keep_live = true;
+    return true;
+}
+
+// Signals are the host's: a thread that inherits this mask gets none.
+static bool start_thread(struct member *member) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    member->joinable = pthread_create(&member->thread, NULL, run_member, member) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return member->joinable;
+}
+
+static bool launch(struct er_load_crew *crew) {
+    for (size_t i = 0; i < crew->count; i++) {
+        struct member *member = &crew->members[i];
+        er_load_worker_begin(&member->worker, crew->load->worker.start);
+        if (!start_thread(member)) {
+            return false;
+        }
+    }
+    return er_timer_start(crew->load->rt, &crew->timer, er_now(crew->load->rt) + look_ns, on_look) == ER_OK;
+}
+
+static struct er_load_crew *new_crew(struct er_load *load, size_t count) {
+    struct er_load_crew *crew = er_calloc(1, sizeof *crew);
+    struct member *members = er_calloc(count, sizeof *members);
+    if (!crew || !members || uv_async_init(er_loop(load->rt), &crew->async, on_async) != 0) {
+        er_free(crew);
+        er_free(members);
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        members[i].epoll = members[i].bell = -1;
+    }
+    crew->async.data = crew;
+    crew->load = load;
+    crew->members = members;
+    crew->count = count;
+    return crew;
+}
+
+bool er_load_crew_start(struct er_load *load, size_t count) {
+    struct er_load_crew *crew = new_crew(load, count);
+    if (!crew) {
+        return false;
+    }
+    bool ready = true;
+    for (size_t i = 0; ready && i < count; i++) {
+        ready = init_member(crew, i);
+    }
+    load->crew = crew;
+    if (ready && launch(crew)) {
+        return true;
+    }
+    er_load_crew_stop(crew);
+    er_load_crew_free(crew);
+    load->crew = NULL;
+    return false;
+}
