@@ -9,14 +9,44 @@ local Manager = require "sandbox.kube.manager"
 local Registry = require "sandbox.kube.registry"
 local Store = require "sandbox.kube.store"
 local bootstrap = require "sandbox.kube.bootstrap"
+local deletion = require "sandbox.kube.deletion"
+local json = require "eirun.core.json"
+local resources = require "sandbox.kube.resources"
 local value = require "sandbox.kube.value"
 
 local kube = {}
 
 local ADAPTER = "ack-alibaba-cloud-metrics-adapter"
 -- The autoscaler works on its own, since it asks others.
-local CONTROLLERS = { "deployment", "replicaset", "volumes", "endpointslice", "disruption", "namespace", "garbage", "nodes", "scheduler" }
+local CONTROLLERS = { "deployment", "replicaset", "volumes", "endpointslice", "disruption", "namespace", "garbage", "nodes", "scheduler",
+  "expiry" }
 local AUTOSCALER = { "hpa" }
+
+local function adapter_service()
+  return { metadata = { name = "v1beta1.external.metrics.k8s.io" }, spec = { group = "external.metrics.k8s.io", version = "v1beta1",
+    groupPriorityMinimum = 100, versionPriority = 100, insecureSkipTLSVerify = true,
+    service = { namespace = "kube-system", name = ADAPTER } } }
+end
+
+-- Whether the metrics adapter answers, which its add-on decides; its APIService comes and goes with it.
+local function adapter_watch(ctx, registry)
+  local r, name = resources.apiservices, "v1beta1.external.metrics.k8s.io"
+  local known
+  return function()
+    local installed = ctx.external_metrics ~= nil and (ctx.addon_active == nil or ctx.addon_active(ADAPTER) and true or false)
+    if installed == known then return installed end
+    known = installed
+    local exists = registry.store:get(r, nil, name) ~= nil
+    if installed and not exists then
+      local rec = registry:create(r, nil, adapter_service(), { manager = "kube-apiserver" })
+      registry:set_status(r, rec.obj, { conditions = json.array { { type = "Available", status = "True", reason = "Passed",
+        message = "all checks passed", lastTransitionTime = registry:time() } } })
+    elseif exists and not installed then
+      deletion.delete(registry, r, nil, name, {})
+    end
+    return installed
+  end
+end
 
 local function new_face(ctx, store, registry, random)
   local auth = Auth.new { store = store, now = ctx.now, user_of = ctx.kube_user, token_for = ctx.kube_token }
@@ -24,9 +54,7 @@ local function new_face(ctx, store, registry, random)
     store = store, registry = registry, auth = auth, now = ctx.now, random = random, log = ctx.log,
     pod_logs = function(...) return ctx.pod_logs and ctx.pod_logs(...) end,
     external_metrics = function(req) return ctx.external_metrics(req) end,
-    adapter_installed = function()
-      return ctx.external_metrics ~= nil and (ctx.addon_active == nil or ctx.addon_active(ADAPTER) and true)
-    end,
+    adapter_installed = adapter_watch(ctx, registry),
   }
 end
 

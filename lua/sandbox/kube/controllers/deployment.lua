@@ -169,164 +169,166 @@ local function counts_of(d, new, all)
     terminatingReplicas = sum(all, function(rs) return number(rs, "terminatingReplicas") end) }
 end
 
+local function shape_of(rs)
+  return { replicas = rs.spec.replicas, available = number(rs, "availableReplicas") }
+end
+
+local Deployments = {}
+Deployments.__index = Deployments
+
+function Deployments:resize(d, rs, size)
+  if rs.spec.replicas == size then return rs end
+  local notes = annotations_for(d, rs, revision_of(rs))
+  local rec = self.reg:modify(RS, rs.metadata.namespace, rs.metadata.name, function(old)
+    return value.with(value.with(old, { "spec", "replicas" }, size), { "metadata", "annotations" }, notes)
+  end, WHO)
+  self.recorder:event(R, d, "Normal", "ScalingReplicaSet", ("Scaled %s replica set %s from %d to %d"):format(
+    size > rs.spec.replicas and "up" or "down", rs.metadata.name, rs.spec.replicas, size))
+  return rec and rec.obj or rs
+end
+
+function Deployments:note_revision(d, revision)
+  if revision_of(d) == revision then return end
+  self.reg:modify(R, d.metadata.namespace, d.metadata.name, function(old)
+    return value.with(old, { "metadata", "annotations", REVISION }, tostring(revision))
+  end, WHO)
+end
+
+function Deployments:set_conditions(d, conditions)
+  self.reg:set_status(R, d, value.with(d.status, { "conditions" }, conditions))
+  return self.store:object(R, d.metadata.namespace, d.metadata.name)
+end
+
+function Deployments:create_set(d, old, all)
+  local revision = 1
+  for _, rs in ipairs(all) do revision = math.max(revision, revision_of(rs) + 1) end
+  local size = rollout.new_size(d.spec, sum(old, spec_replicas), 0)
+  local rec = self.reg:create(RS, d.metadata.namespace, replica_set(d, size, revision), WHO)
+  if size > 0 then
+    self.recorder:event(R, d, "Normal", "ScalingReplicaSet", ("Scaled up replica set %s from 0 to %d"):format(rec.name, size))
+  end
+  self:note_revision(d, revision)
+  d = self:set_conditions(d, with_progress(value.get(d, "status", "conditions"), "NewReplicaSetCreated",
+    ('Created new replica set "%s"'):format(rec.name), true, self.reg:time()))
+  return rec.obj, d
+end
+
+-- An old template that is wanted again gets the next revision.
+function Deployments:renew(d, new, old)
+  local top = 0
+  for _, rs in ipairs(old) do top = math.max(top, revision_of(rs)) end
+  local revision = revision_of(new) > top and revision_of(new) or top + 1
+  local notes = annotations_for(d, new, revision)
+  if not value.equal(notes, new.metadata.annotations) or new.spec.minReadySeconds ~= d.spec.minReadySeconds then
+    local rec = self.reg:modify(RS, new.metadata.namespace, new.metadata.name, function(was)
+      local changed = value.with(was, { "metadata", "annotations" }, notes)
+      return value.with(changed, { "spec", "minReadySeconds" }, d.spec.minReadySeconds)
+    end, WHO)
+    new = rec and rec.obj or new
+  end
+  self:note_revision(d, revision)
+  if not value.find(value.get(d, "status", "conditions"), "type", "Progressing") then
+    d = self:set_conditions(d, with_progress(value.get(d, "status", "conditions"), "FoundNewReplicaSet",
+      ('Found new replica set "%s"'):format(new.metadata.name), true, self.reg:time()))
+  end
+  return new, d
+end
+
+function Deployments:write_status(d, new, all)
+  local s = counts_of(d, new, all)
+  local conditions = available_condition(d, s, value.get(d, "status", "conditions"), self.reg:time())
+  if not d.spec.paused then conditions = progress_condition(d, new, s, conditions, self.reg:time(), self.m.now()) end
+  s.conditions = failure_condition(all, conditions)
+  self.reg:set_status(R, d, s)
+  local left = time_left(d, s.conditions, self.m.now())
+  return left and left > 0 and left + 1 or nil
+end
+
+function Deployments:roll(d, new, old)
+  local size = rollout.new_size(d.spec, sum(old, spec_replicas) + new.spec.replicas, new.spec.replicas)
+  if new.spec.replicas > d.spec.replicas then size = d.spec.replicas end
+  if size ~= new.spec.replicas then return self:resize(d, new, size) end
+  local sizes = rollout.old_sizes(d.spec, value.map(old, shape_of), shape_of(new))
+  for i, rs in ipairs(old) do self:resize(d, rs, sizes[i]) end
+  return new
+end
+
+function Deployments:pods_left(old)
+  for _, rs in ipairs(old) do
+    for _, rec in ipairs(self.m.index:owned(rs.metadata.uid, PODS)) do
+      if not common.pod_finished(rec.obj) then return true end
+    end
+  end
+end
+
+function Deployments:clean_up(d, new, old)
+  local keep = d.spec.revisionHistoryLimit or 10
+  local idle = value.filter(old, function(rs)
+    return rs.spec.replicas == 0 and number(rs, "replicas") == 0 and not rs.metadata.deletionTimestamp
+  end)
+  table.sort(idle, function(a, b) return revision_of(a) < revision_of(b) end)
+  for i = 1, #idle - keep do
+    if idle[i] ~= new then deletion.delete(self.reg, RS, idle[i].metadata.namespace, idle[i].metadata.name, {}) end
+  end
+end
+
+-- Only the size changed: the one ReplicaSet that has pods follows at once.
+function Deployments:only_scaled(d, old, new)
+  local active = value.filter(old, function(rs) return rs.spec.replicas > 0 end)
+  if new and new.spec.replicas > 0 then active[#active + 1] = new end
+  if #active ~= 1 then return nil end
+  local wanted = value.get(active[1], "metadata", "annotations", DESIRED)
+  return wanted ~= tostring(d.spec.replicas) and active[1] or nil
+end
+
+function Deployments:sync_paused(d, new, old, all)
+  local one = self:only_scaled(d, old, new)
+  if one then self:resize(d, one, d.spec.replicas) end
+  if not value.find(value.get(d, "status", "conditions"), "reason", "DeploymentPaused") then
+    d = self:set_conditions(d, with_progress(value.get(d, "status", "conditions"), "DeploymentPaused", "Deployment is paused", true,
+      self.reg:time()))
+  end
+  return self:write_status(d, new, all)
+end
+
+function Deployments:sync(key)
+  local ns, name = common.split(key)
+  local d = self.store:object(R, ns, name)
+  if not d then return end
+  local new, old, all = sets_of(self.m, d)
+  if d.metadata.deletionTimestamp then return self:write_status(d, new, all) end
+  if d.spec.paused then return self:sync_paused(d, new, old, all) end
+  local one = self:only_scaled(d, old, new)
+  if one then self:resize(d, one, d.spec.replicas) end
+  if d.spec.strategy.type == "Recreate" and not new then
+    for _, rs in ipairs(old) do self:resize(d, rs, 0) end
+    if self:pods_left(old) then return self:write_status(d, nil, all) end
+  end
+  if not new then new, d = self:create_set(d, old, all) else new, d = self:renew(d, new, old) end
+  if not one or one == new then self:roll(d, self.store:object(RS, ns, new.metadata.name) or new, old) end
+  new, old, all = sets_of(self.m, d)
+  local again = self:write_status(d, new, all)
+  if new and complete(d, counts_of(d, new, all)) then self:clean_up(d, new, old) end
+  return again
+end
+
 function deployment.start(m)
-  local reg, store = m.registry, m.store
-  local recorder = events.recorder(reg, "deployment-controller")
-
-  local function resize(d, rs, size)
-    if rs.spec.replicas == size then return rs end
-    local notes = annotations_for(d, rs, revision_of(rs))
-    local rec = reg:modify(RS, rs.metadata.namespace, rs.metadata.name, function(old)
-      return value.with(value.with(old, { "spec", "replicas" }, size), { "metadata", "annotations" }, notes)
-    end, WHO)
-    recorder:event(R, d, "Normal", "ScalingReplicaSet", ("Scaled %s replica set %s from %d to %d"):format(
-      size > rs.spec.replicas and "up" or "down", rs.metadata.name, rs.spec.replicas, size))
-    return rec and rec.obj or rs
-  end
-
-  local function note_revision(d, revision)
-    if revision_of(d) == revision then return end
-    reg:modify(R, d.metadata.namespace, d.metadata.name, function(old)
-      return value.with(old, { "metadata", "annotations", REVISION }, tostring(revision))
-    end, WHO)
-  end
-
-  local function set_conditions(d, conditions)
-    reg:set_status(R, d, value.with(d.status, { "conditions" }, conditions))
-    return store:object(R, d.metadata.namespace, d.metadata.name)
-  end
-
-  local function create_set(d, old, all)
-    local revision = 1
-    for _, rs in ipairs(all) do revision = math.max(revision, revision_of(rs) + 1) end
-    local size = rollout.new_size(d.spec, sum(old, spec_replicas), 0)
-    local rec = reg:create(RS, d.metadata.namespace, replica_set(d, size, revision), WHO)
-    if size > 0 then
-      recorder:event(R, d, "Normal", "ScalingReplicaSet", ("Scaled up replica set %s from 0 to %d"):format(rec.name, size))
-    end
-    note_revision(d, revision)
-    d = set_conditions(d, with_progress(value.get(d, "status", "conditions"), "NewReplicaSetCreated",
-      ('Created new replica set "%s"'):format(rec.name), true, reg:time()))
-    return rec.obj, d
-  end
-
-  -- An old template that is wanted again gets the next revision.
-  local function renew(d, new, old)
-    local top = 0
-    for _, rs in ipairs(old) do top = math.max(top, revision_of(rs)) end
-    local revision = revision_of(new) > top and revision_of(new) or top + 1
-    local notes = annotations_for(d, new, revision)
-    if not value.equal(notes, new.metadata.annotations) or new.spec.minReadySeconds ~= d.spec.minReadySeconds then
-      local rec = reg:modify(RS, new.metadata.namespace, new.metadata.name, function(was)
-        local changed = value.with(was, { "metadata", "annotations" }, notes)
-        return value.with(changed, { "spec", "minReadySeconds" }, d.spec.minReadySeconds)
-      end, WHO)
-      new = rec and rec.obj or new
-    end
-    note_revision(d, revision)
-    if not value.find(value.get(d, "status", "conditions"), "type", "Progressing") then
-      d = set_conditions(d, with_progress(value.get(d, "status", "conditions"), "FoundNewReplicaSet",
-        ('Found new replica set "%s"'):format(new.metadata.name), true, reg:time()))
-    end
-    return new, d
-  end
-
-  local function write_status(d, new, all)
-    local s = counts_of(d, new, all)
-    local conditions = available_condition(d, s, value.get(d, "status", "conditions"), reg:time())
-    if not d.spec.paused then conditions = progress_condition(d, new, s, conditions, reg:time(), m.now()) end
-    s.conditions = failure_condition(all, conditions)
-    reg:set_status(R, d, s)
-    local left = time_left(d, s.conditions, m.now())
-    return left and left > 0 and left + 1 or nil
-  end
-
-  local function shape(rs)
-    return { replicas = rs.spec.replicas, available = number(rs, "availableReplicas") }
-  end
-
-  local function roll(d, new, old)
-    local size = rollout.new_size(d.spec, sum(old, spec_replicas) + new.spec.replicas, new.spec.replicas)
-    if new.spec.replicas > d.spec.replicas then size = d.spec.replicas end
-    if size ~= new.spec.replicas then return resize(d, new, size) end
-    local sizes = rollout.old_sizes(d.spec, value.map(old, shape), shape(new))
-    for i, rs in ipairs(old) do resize(d, rs, sizes[i]) end
-    return new
-  end
-
-  local function pods_left(old)
-    for _, rs in ipairs(old) do
-      for _, rec in ipairs(m.index:owned(rs.metadata.uid, PODS)) do
-        if not common.pod_finished(rec.obj) then return true end
-      end
-    end
-  end
-
-  local function clean_up(d, new, old)
-    local keep = d.spec.revisionHistoryLimit or 10
-    local idle = value.filter(old, function(rs)
-      return rs.spec.replicas == 0 and number(rs, "replicas") == 0 and not rs.metadata.deletionTimestamp
-    end)
-    table.sort(idle, function(a, b) return revision_of(a) < revision_of(b) end)
-    for i = 1, #idle - keep do
-      if idle[i] ~= new then deletion.delete(reg, RS, idle[i].metadata.namespace, idle[i].metadata.name, {}) end
-    end
-  end
-
-  -- Only the size changed: the one ReplicaSet that has pods follows at once.
-  local function only_scaled(d, old, new)
-    local active = value.filter(old, function(rs) return rs.spec.replicas > 0 end)
-    if new and new.spec.replicas > 0 then active[#active + 1] = new end
-    if #active ~= 1 then return nil end
-    local wanted = value.get(active[1], "metadata", "annotations", DESIRED)
-    return wanted ~= tostring(d.spec.replicas) and active[1] or nil
-  end
-
-  local function sync_paused(d, new, old, all)
-    local one = only_scaled(d, old, new)
-    if one then resize(d, one, d.spec.replicas) end
-    if not value.find(value.get(d, "status", "conditions"), "reason", "DeploymentPaused") then
-      d = set_conditions(d, with_progress(value.get(d, "status", "conditions"), "DeploymentPaused", "Deployment is paused", true,
-        reg:time()))
-    end
-    return write_status(d, new, all)
-  end
-
-  local function sync(key)
-    local ns, name = common.split(key)
-    local d = store:object(R, ns, name)
-    if not d then return end
-    local new, old, all = sets_of(m, d)
-    if d.metadata.deletionTimestamp then return write_status(d, new, all) end
-    if d.spec.paused then return sync_paused(d, new, old, all) end
-    local one = only_scaled(d, old, new)
-    if one then resize(d, one, d.spec.replicas) end
-    if d.spec.strategy.type == "Recreate" and not new then
-      for _, rs in ipairs(old) do resize(d, rs, 0) end
-      if pods_left(old) then return write_status(d, nil, all) end
-    end
-    if not new then new, d = create_set(d, old, all) else new, d = renew(d, new, old) end
-    if not one or one == new then roll(d, store:object(RS, ns, new.metadata.name) or new, old) end
-    new, old, all = sets_of(m, d)
-    local again = write_status(d, new, all)
-    if new and complete(d, counts_of(d, new, all)) then clean_up(d, new, old) end
-    return again
-  end
-
-  local q = m:queue("deployment", m.lag.controller_sync, sync)
-  store:subscribe(R, function(event) q:add(event.new.key) end)
-  store:subscribe(RS, function(event)
+  local self = setmetatable({ m = m, reg = m.registry, store = m.store, recorder = events.recorder(m.registry, "deployment-controller") },
+    Deployments)
+  local q = m:queue("deployment", m.lag.controller_sync, function(key) return self:sync(key) end)
+  m.store:subscribe(R, function(event) q:add(event.new.key) end)
+  m.store:subscribe(RS, function(event)
     local ref = common.controller_of(event.new.obj)
     if ref and ref.kind == "Deployment" then q:add(event.new.ns .. "/" .. ref.name) end
   end)
-  store:subscribe(PODS, function(event)
+  m.store:subscribe(PODS, function(event)
     if event.type ~= "DELETED" then return end
     local owner = common.controller_of(event.new.obj)
     local rec = owner and m.index:find(owner.uid)
     local ref = rec and common.controller_of(rec.obj)
     if ref and ref.kind == "Deployment" then q:add(rec.ns .. "/" .. ref.name) end
   end)
-  for _, rec in ipairs(store:list(R)) do q:add(rec.key) end
+  for _, rec in ipairs(m.store:list(R)) do q:add(rec.key) end
 end
 
 return deployment

@@ -82,178 +82,176 @@ function controller.leave_in(pod, node, now)
   return soonest
 end
 
+local Nodes = {}
+Nodes.__index = Nodes
+
+function Nodes:pods_on(name)
+  local list = {}
+  for key in value.sorted(self.by_node[name] or {}) do
+    local pod = self.store:object(PODS, common.split(key))
+    if pod then list[#list + 1] = pod end
+  end
+  return list
+end
+
+function Nodes:key_of(pod)
+  return pod.metadata.namespace .. "/" .. pod.metadata.name
+end
+
+function Nodes:mark_pods_not_ready(name)
+  for _, pod in ipairs(self:pods_on(name)) do
+    local c = common.condition(pod, "Ready")
+    if c and c.status == "True" then
+      self.reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
+        local list = common.with_condition(old.status.conditions, { type = "Ready", status = "False" }, self.reg:time())
+        return value.with(old, { "status", "conditions" }, list)
+      end, { manager = "kube-controller-manager", subresource = "status" })
+      self.recorder:event(PODS, pod, "Warning", "NodeNotReady", "Node is not ready")
+    end
+  end
+end
+
+function Nodes:silent(node)
+  local conditions = value.get(node, "status", "conditions") or {}
+  local list = json.array {}
+  for _, c in ipairs(conditions) do
+    local known = c.status ~= "Unknown"
+    list[#list + 1] = { type = c.type, status = "Unknown", reason = "NodeStatusUnknown",
+      message = "Kubelet stopped posting node status.", lastHeartbeatTime = c.lastHeartbeatTime,
+      lastTransitionTime = known and self.reg:time() or c.lastTransitionTime }
+  end
+  if not value.find(list, "type", "Ready") then
+    list[#list + 1] = { type = "Ready", status = "Unknown", reason = "NodeStatusNeverUpdated",
+      message = "Kubelet never posted node status.", lastTransitionTime = self.reg:time() }
+  end
+  self.reg:set_status(NODES, node, value.with(node.status or {}, { "conditions" }, list))
+  self.recorder:event(NODES, node, "Normal", "NodeNotReady", ("Node %s status is now: NodeNotReady"):format(node.metadata.name))
+  self:mark_pods_not_ready(node.metadata.name)
+end
+
+-- Looks for nodes that have been silent for too long; answers when to look again.
+function Nodes:watch_silence()
+  local soonest
+  for name, at in value.sorted(self.seen) do
+    local left = at + self.grace - self.m.now()
+    local node = self.store:object(NODES, nil, name)
+    local ready = node and common.condition(node, "Ready")
+    if node and left <= 0 and not (ready and ready.status == "Unknown") then self:silent(node) end
+    if node and left > 0 then soonest = math.min(left, soonest or left) end
+  end
+  self.monitor.armed = soonest ~= nil
+  return soonest
+end
+
+function Nodes:heard_of(name)
+  self.seen[name] = self.m.now()
+  if self.monitor.armed then return end
+  self.monitor.armed = true
+  self.monitor:add_after("nodes", self.grace)
+end
+
+function Nodes:sync_node(key)
+  local _, name = common.split(key)
+  local node = self.store:object(NODES, nil, name)
+  if not node then return end
+  local now = self.reg:time()
+  local rec = self.reg:modify(NODES, nil, name, function(old)
+    local list = controller.taints(old, now)
+    if value.equal(list, value.get(old, "spec", "taints")) then return nil end
+    return value.with(old, { "spec", "taints" }, list)
+  end, WHO)
+  for _, pod in ipairs(self:pods_on(name)) do
+    if controller.leave_in(pod, rec.obj, self.m.now()) then self.evictions:add(self:key_of(pod)) end
+  end
+end
+
+function Nodes:sync_eviction(key)
+  local pod = self.store:object(PODS, common.split(key))
+  if not pod or not pod.spec.nodeName or pod.metadata.deletionTimestamp then return end
+  local node = self.store:object(NODES, nil, pod.spec.nodeName)
+  local left = node and controller.leave_in(pod, node, self.m.now())
+  if not left then return end
+  if left > 0 then return left end
+  self.evictor:event(PODS, pod, "Normal", "TaintManagerEviction", ("Marking for deletion Pod %s"):format(key))
+  self.reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
+    return value.with(old, { "status", "conditions" }, common.with_condition(old.status.conditions, { type = "DisruptionTarget",
+      status = "True", reason = "DeletionByTaintManager", message = "Taint manager: deleting due to NoExecute taint" }, self.reg:time()))
+  end, { manager = "kube-controller-manager", subresource = "status" })
+  deletion.delete(self.reg, PODS, pod.metadata.namespace, pod.metadata.name, { preconditions = { uid = pod.metadata.uid } })
+end
+
+-- Pods whose node is no longer there.
+function Nodes:sync_orphans(name)
+  if self.store:get(NODES, nil, name) then return end
+  for _, pod in ipairs(self:pods_on(name)) do
+    if not common.pod_finished(pod) then
+      self.reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
+        local s = value.shallow(old.status)
+        s.phase = "Failed"
+        s.conditions = common.with_condition(s.conditions, { type = "DisruptionTarget", status = "True", reason = "DeletionByPodGC",
+          message = "PodGC: node no longer exists" }, self.reg:time())
+        return value.with(old, { "status" }, s)
+      end, { manager = "kube-controller-manager", subresource = "status" })
+    end
+    deletion.delete(self.reg, PODS, pod.metadata.namespace, pod.metadata.name, { grace = 0 })
+  end
+end
+
+function Nodes:on_node(event)
+  local name = event.new.name
+  if event.type == "DELETED" then
+    self.seen[name] = nil
+    self.recorder:event(NODES, event.new.obj, "Normal", "RemovingNode",
+      ("Node %s event: Removing Node %s from Controller"):format(name, name))
+    if self.by_node[name] then self.orphans:add_after(name, self.quarantine) end
+    return
+  end
+  if event.type == "ADDED" then
+    self.recorder:event(NODES, event.new.obj, "Normal", "RegisteredNode",
+      ("Node %s event: Registered Node %s in Controller"):format(name, name))
+  end
+  local old, new = event.old and common.condition(event.old.obj, "Ready"), common.condition(event.new.obj, "Ready")
+  if not self.seen[name] or (new and (not old or old.lastHeartbeatTime ~= new.lastHeartbeatTime) and new.status ~= "Unknown") then
+    self:heard_of(name)
+  end
+  if new and new.status == "False" and (not old or old.status == "True") then self:mark_pods_not_ready(name) end
+  self.nodes:add(event.new.key)
+end
+
+function Nodes:on_pod(event)
+  local pod, key = event.new.obj, event.new.key
+  local name = pod.spec.nodeName
+  if not name then return end
+  self.by_node[name] = self.by_node[name] or {}
+  self.by_node[name][key] = event.type ~= "DELETED" and true or nil
+  if next(self.by_node[name]) == nil then self.by_node[name] = nil end
+  if event.type == "DELETED" then return end
+  local node = self.store:object(NODES, nil, name)
+  if not node then
+    self.orphans:add_after(name, self.quarantine)
+  elseif controller.leave_in(pod, node, self.m.now()) then
+    self.evictions:add(key)
+  end
+end
+
 function controller.start(m)
-  local reg, store = m.registry, m.store
-  local recorder = events.recorder(reg, "node-controller")
-  local evictor = events.recorder(reg, "taint-eviction-controller")
-  local grace = m.lag.node_lease * GRACE
-  local quarantine = m.lag.node_lease * QUARANTINE
-  local seen, by_node = {}, {}
-  local evictions, monitor
-
-  local function pods_on(name)
-    local list = {}
-    for key in value.sorted(by_node[name] or {}) do
-      local pod = store:object(PODS, common.split(key))
-      if pod then list[#list + 1] = pod end
-    end
-    return list
+  local self = setmetatable({ m = m, reg = m.registry, store = m.store, seen = {}, by_node = {},
+    grace = m.lag.node_lease * GRACE, quarantine = m.lag.node_lease * QUARANTINE,
+    recorder = events.recorder(m.registry, "node-controller"), evictor = events.recorder(m.registry, "taint-eviction-controller") }, Nodes)
+  self.nodes = m:queue("node", 0, function(key) return self:sync_node(key) end)
+  self.evictions = m:queue("taint-eviction", 0, function(key) return self:sync_eviction(key) end)
+  self.orphans = m:queue("pod-garbage", 0, function(key) return self:sync_orphans(key) end)
+  self.monitor = m:queue("node-monitor", 0, function() return self:watch_silence() end)
+  for _, rec in ipairs(m.store:list(PODS)) do self:on_pod { type = "ADDED", new = rec } end
+  for _, rec in ipairs(m.store:list(NODES)) do
+    self:heard_of(rec.name)
+    self.nodes:add(rec.key)
   end
-
-  local function key_of(pod)
-    return pod.metadata.namespace .. "/" .. pod.metadata.name
-  end
-
-  local function mark_pods_not_ready(name)
-    for _, pod in ipairs(pods_on(name)) do
-      local c = common.condition(pod, "Ready")
-      if c and c.status == "True" then
-        reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
-          local list = common.with_condition(old.status.conditions, { type = "Ready", status = "False" }, reg:time())
-          return value.with(old, { "status", "conditions" }, list)
-        end, { manager = "kube-controller-manager", subresource = "status" })
-        recorder:event(PODS, pod, "Warning", "NodeNotReady", "Node is not ready")
-      end
-    end
-  end
-
-  local function silent(node)
-    local conditions = value.get(node, "status", "conditions") or {}
-    local list = json.array {}
-    for _, c in ipairs(conditions) do
-      local known = c.status ~= "Unknown"
-      list[#list + 1] = { type = c.type, status = "Unknown", reason = "NodeStatusUnknown",
-        message = "Kubelet stopped posting node status.", lastHeartbeatTime = c.lastHeartbeatTime,
-        lastTransitionTime = known and reg:time() or c.lastTransitionTime }
-    end
-    if not value.find(list, "type", "Ready") then
-      list[#list + 1] = { type = "Ready", status = "Unknown", reason = "NodeStatusNeverUpdated",
-        message = "Kubelet never posted node status.", lastTransitionTime = reg:time() }
-    end
-    reg:set_status(NODES, node, value.with(node.status or {}, { "conditions" }, list))
-    recorder:event(NODES, node, "Normal", "NodeNotReady", ("Node %s status is now: NodeNotReady"):format(node.metadata.name))
-    mark_pods_not_ready(node.metadata.name)
-  end
-
-  -- Looks for nodes that have been silent for too long; answers when to look again.
-  local function watch_silence()
-    local soonest
-    for name, at in value.sorted(seen) do
-      local left = at + grace - m.now()
-      local node = store:object(NODES, nil, name)
-      local ready = node and common.condition(node, "Ready")
-      if node and left <= 0 and not (ready and ready.status == "Unknown") then silent(node) end
-      if node and left > 0 then soonest = math.min(left, soonest or left) end
-    end
-    monitor.armed = soonest ~= nil
-    return soonest
-  end
-
-  local function heard_of(name)
-    seen[name] = m.now()
-    if monitor.armed then return end
-    monitor.armed = true
-    monitor:add_after("nodes", grace)
-  end
-
-  local function sync_node(key)
-    local _, name = common.split(key)
-    local node = store:object(NODES, nil, name)
-    if not node then return end
-    local now = reg:time()
-    local rec = reg:modify(NODES, nil, name, function(old)
-      local list = controller.taints(old, now)
-      if value.equal(list, value.get(old, "spec", "taints")) then return nil end
-      return value.with(old, { "spec", "taints" }, list)
-    end, WHO)
-    for _, pod in ipairs(pods_on(name)) do
-      if controller.leave_in(pod, rec.obj, m.now()) then evictions:add(key_of(pod)) end
-    end
-  end
-
-  local function sync_eviction(key)
-    local pod = store:object(PODS, common.split(key))
-    if not pod or not pod.spec.nodeName or pod.metadata.deletionTimestamp then return end
-    local node = store:object(NODES, nil, pod.spec.nodeName)
-    local left = node and controller.leave_in(pod, node, m.now())
-    if not left then return end
-    if left > 0 then return left end
-    evictor:event(PODS, pod, "Normal", "TaintManagerEviction", ("Marking for deletion Pod %s"):format(key))
-    reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
-      return value.with(old, { "status", "conditions" }, common.with_condition(old.status.conditions, { type = "DisruptionTarget",
-        status = "True", reason = "DeletionByTaintManager", message = "Taint manager: deleting due to NoExecute taint" }, reg:time()))
-    end, { manager = "kube-controller-manager", subresource = "status" })
-    deletion.delete(reg, PODS, pod.metadata.namespace, pod.metadata.name, { preconditions = { uid = pod.metadata.uid } })
-  end
-
-  -- Pods whose node is no longer there.
-  local function sync_orphans(name)
-    if store:get(NODES, nil, name) then return end
-    for _, pod in ipairs(pods_on(name)) do
-      if not common.pod_finished(pod) then
-        reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
-          local s = value.shallow(old.status)
-          s.phase = "Failed"
-          s.conditions = common.with_condition(s.conditions, { type = "DisruptionTarget", status = "True", reason = "DeletionByPodGC",
-            message = "PodGC: node no longer exists" }, reg:time())
-          return value.with(old, { "status" }, s)
-        end, { manager = "kube-controller-manager", subresource = "status" })
-      end
-      deletion.delete(reg, PODS, pod.metadata.namespace, pod.metadata.name, { grace = 0 })
-    end
-  end
-
-  local nodes = m:queue("node", 0, sync_node)
-  evictions = m:queue("taint-eviction", 0, sync_eviction)
-  local orphans = m:queue("pod-garbage", 0, sync_orphans)
-  monitor = m:queue("node-monitor", 0, watch_silence)
-
-  local function on_node(event)
-    local name = event.new.name
-    if event.type == "DELETED" then
-      seen[name] = nil
-      recorder:event(NODES, event.new.obj, "Normal", "RemovingNode", ("Node %s event: Removing Node %s from Controller"):format(name, name))
-      if by_node[name] then orphans:add_after(name, quarantine) end
-      return
-    end
-    if event.type == "ADDED" then
-      recorder:event(NODES, event.new.obj, "Normal", "RegisteredNode",
-        ("Node %s event: Registered Node %s in Controller"):format(name, name))
-    end
-    local old, new = event.old and common.condition(event.old.obj, "Ready"), common.condition(event.new.obj, "Ready")
-    if not seen[name] or (new and (not old or old.lastHeartbeatTime ~= new.lastHeartbeatTime) and new.status ~= "Unknown") then
-      heard_of(name)
-    end
-    if new and new.status == "False" and (not old or old.status == "True") then mark_pods_not_ready(name) end
-    nodes:add(event.new.key)
-  end
-
-  local function on_pod(event)
-    local pod, key = event.new.obj, event.new.key
-    local name = pod.spec.nodeName
-    if not name then return end
-    by_node[name] = by_node[name] or {}
-    by_node[name][key] = event.type ~= "DELETED" and true or nil
-    if next(by_node[name]) == nil then by_node[name] = nil end
-    if event.type == "DELETED" then return end
-    local node = store:object(NODES, nil, name)
-    if not node then
-      orphans:add_after(name, quarantine)
-    elseif controller.leave_in(pod, node, m.now()) then
-      evictions:add(key)
-    end
-  end
-
-  for _, rec in ipairs(store:list(PODS)) do on_pod { type = "ADDED", new = rec } end
-  for _, rec in ipairs(store:list(NODES)) do
-    heard_of(rec.name)
-    nodes:add(rec.key)
-  end
-  store:subscribe(NODES, on_node)
-  store:subscribe(PODS, on_pod)
-  store:subscribe(LEASES, function(event)
-    if event.new.ns == LEASE_NAMESPACE and event.type ~= "DELETED" and store:get(NODES, nil, event.new.name) then
-      heard_of(event.new.name)
+  m.store:subscribe(NODES, function(event) self:on_node(event) end)
+  m.store:subscribe(PODS, function(event) self:on_pod(event) end)
+  m.store:subscribe(LEASES, function(event)
+    if event.new.ns == LEASE_NAMESPACE and event.type ~= "DELETED" and m.store:get(NODES, nil, event.new.name) then
+      self:heard_of(event.new.name)
     end
   end)
 end

@@ -54,94 +54,97 @@ local function victims(pods, count)
 end
 replicaset.victims = victims
 
+local ReplicaSets = {}
+ReplicaSets.__index = ReplicaSets
+
+function ReplicaSets:create(rs, count)
+  for _ = 1, math.min(count, BURST) do
+    local pod = common.pod_from(rs.spec.template, R, rs)
+    local ok, made = pcall(self.reg.create, self.reg, PODS, rs.metadata.namespace, pod, { manager = WHO })
+    if not ok then
+      if not status.is(made) then error(made, 0) end
+      self.recorder:event(R, rs, "Warning", "FailedCreate", "Error creating: " .. made.message)
+      return made
+    end
+    self.recorder:event(R, rs, "Normal", "SuccessfulCreate", "Created pod: " .. made.name)
+  end
+end
+
+function ReplicaSets:delete(rs, pods, count)
+  for _, pod in ipairs(victims(pods, count)) do
+    deletion.delete(self.reg, PODS, pod.metadata.namespace, pod.metadata.name, { preconditions = { uid = pod.metadata.uid } })
+    self.recorder:event(R, rs, "Normal", "SuccessfulDelete", "Deleted pod: " .. pod.metadata.name)
+  end
+end
+
+function ReplicaSets:pods_of(rs)
+  local active, terminating = {}, 0
+  for _, rec in ipairs(self.m.index:owned(rs.metadata.uid, PODS)) do
+    if common.pod_active(rec.obj) then
+      active[#active + 1] = rec.obj
+    elseif rec.obj.metadata.deletionTimestamp and not common.pod_finished(rec.obj) then
+      terminating = terminating + 1
+    end
+  end
+  return active, terminating
+end
+
+function ReplicaSets:status_of(rs, failure)
+  local pods, terminating = self:pods_of(rs)
+  local s = { replicas = #pods, observedGeneration = rs.metadata.generation, terminatingReplicas = terminating }
+  local labels, ready, available, wait = rs.spec.template.metadata.labels or {}, 0, 0, nil
+  local labelled = 0
+  for _, pod in ipairs(pods) do
+    local full = true
+    for key, v in pairs(labels) do full = full and (pod.metadata.labels or {})[key] == v end
+    if full then labelled = labelled + 1 end
+    if common.pod_ready(pod) then
+      ready = ready + 1
+      local yes, seconds = common.pod_available(pod, rs.spec.minReadySeconds, self.m.now())
+      if yes then available = available + 1 end
+      wait = seconds and math.min(seconds, wait or seconds) or wait
+    end
+  end
+  s.fullyLabeledReplicas, s.readyReplicas, s.availableReplicas = labelled > 0 and labelled or nil, ready > 0 and ready or nil,
+    available > 0 and available or nil
+  s.conditions = value.filter(rs.status and rs.status.conditions, function(c) return c.type ~= "ReplicaFailure" end)
+  if failure then
+    s.conditions = common.with_condition(rs.status and rs.status.conditions, { type = "ReplicaFailure", status = "True",
+      reason = "FailedCreate", message = failure.message }, self.reg:time())
+  end
+  if #s.conditions == 0 then s.conditions = nil end
+  return s, wait
+end
+
+function ReplicaSets:sync(key)
+  local ns, name = common.split(key)
+  local rs = self.store:object(R, ns, name)
+  if not rs then return end
+  local failure
+  if not rs.metadata.deletionTimestamp then
+    local pods = self:pods_of(rs)
+    local missing = rs.spec.replicas - #pods
+    if missing > 0 then failure = self:create(rs, missing) end
+    if missing < 0 then self:delete(rs, pods, -missing) end
+  end
+  local new, wait = self:status_of(rs, failure)
+  self.reg:set_status(R, rs, new)
+  if failure then return 1 end
+  return wait
+end
+
 function replicaset.start(m)
-  local reg, store = m.registry, m.store
-  local recorder = events.recorder(reg, "replicaset-controller")
-
-  local function create(rs, count)
-    for _ = 1, math.min(count, BURST) do
-      local ok, made = pcall(reg.create, reg, PODS, rs.metadata.namespace, common.pod_from(rs.spec.template, R, rs), { manager = WHO })
-      if not ok then
-        if not status.is(made) then error(made, 0) end
-        recorder:event(R, rs, "Warning", "FailedCreate", "Error creating: " .. made.message)
-        return made
-      end
-      recorder:event(R, rs, "Normal", "SuccessfulCreate", "Created pod: " .. made.name)
-    end
-  end
-
-  local function delete(rs, pods, count)
-    for _, pod in ipairs(victims(pods, count)) do
-      deletion.delete(reg, PODS, pod.metadata.namespace, pod.metadata.name, { preconditions = { uid = pod.metadata.uid } })
-      recorder:event(R, rs, "Normal", "SuccessfulDelete", "Deleted pod: " .. pod.metadata.name)
-    end
-  end
-
-  local function pods_of(rs)
-    local active, terminating = {}, 0
-    for _, rec in ipairs(m.index:owned(rs.metadata.uid, PODS)) do
-      if common.pod_active(rec.obj) then
-        active[#active + 1] = rec.obj
-      elseif rec.obj.metadata.deletionTimestamp and not common.pod_finished(rec.obj) then
-        terminating = terminating + 1
-      end
-    end
-    return active, terminating
-  end
-
-  local function status_of(rs, failure)
-    local pods, terminating = pods_of(rs)
-    local s = { replicas = #pods, observedGeneration = rs.metadata.generation, terminatingReplicas = terminating }
-    local labels, ready, available, wait = rs.spec.template.metadata.labels or {}, 0, 0, nil
-    local labelled = 0
-    for _, pod in ipairs(pods) do
-      local full = true
-      for key, v in pairs(labels) do full = full and (pod.metadata.labels or {})[key] == v end
-      if full then labelled = labelled + 1 end
-      if common.pod_ready(pod) then
-        ready = ready + 1
-        local yes, seconds = common.pod_available(pod, rs.spec.minReadySeconds, m.now())
-        if yes then available = available + 1 end
-        wait = seconds and math.min(seconds, wait or seconds) or wait
-      end
-    end
-    s.fullyLabeledReplicas, s.readyReplicas, s.availableReplicas = labelled > 0 and labelled or nil, ready > 0 and ready or nil,
-      available > 0 and available or nil
-    s.conditions = value.filter(rs.status and rs.status.conditions, function(c) return c.type ~= "ReplicaFailure" end)
-    if failure then
-      s.conditions = common.with_condition(rs.status and rs.status.conditions, { type = "ReplicaFailure", status = "True",
-        reason = "FailedCreate", message = failure.message }, reg:time())
-    end
-    if #s.conditions == 0 then s.conditions = nil end
-    return s, wait
-  end
-
-  local function sync(key)
-    local ns, name = common.split(key)
-    local rs = store:object(R, ns, name)
-    if not rs then return end
-    local failure
-    if not rs.metadata.deletionTimestamp then
-      local pods = pods_of(rs)
-      local missing = rs.spec.replicas - #pods
-      if missing > 0 then failure = create(rs, missing) end
-      if missing < 0 then delete(rs, pods, -missing) end
-    end
-    local new, wait = status_of(rs, failure)
-    reg:set_status(R, rs, new)
-    if failure then return 1 end
-    return wait
-  end
-
-  local q = m:queue("replicaset", m.lag.controller_sync, sync)
-  store:subscribe(R, function(event) q:add(event.new.key) end)
-  store:subscribe(PODS, function(event)
+  local self = setmetatable({ m = m, reg = m.registry, store = m.store, recorder = events.recorder(m.registry, "replicaset-controller") },
+    ReplicaSets)
+  local q = m:queue("replicaset", m.lag.controller_sync, function(key) return self:sync(key) end)
+  m.store:subscribe(R, function(event) q:add(event.new.key) end)
+  m.store:subscribe(PODS, function(event)
     for _, rec in ipairs { event.new, event.old } do
       local ref = common.controller_of(rec.obj)
       if ref and ref.kind == "ReplicaSet" then q:add(rec.ns .. "/" .. ref.name) end
     end
   end)
-  for _, rec in ipairs(store:list(R)) do q:add(rec.key) end
+  for _, rec in ipairs(m.store:list(R)) do q:add(rec.key) end
 end
 
 return replicaset

@@ -76,99 +76,99 @@ local function in_turn(a, b)
   return common.oldest_first(a, b)
 end
 
-function scheduler.start(m)
-  local reg, store = m.registry, m.store
-  local recorder = events.recorder(reg, NAME)
-  local cache, pending = new_cache(), {}
+local Scheduler = {}
+Scheduler.__index = Scheduler
 
-  local function volumes_of(pod)
-    local list = {}
-    for _, v in ipairs(pod.spec.volumes or {}) do
-      local name = value.get(v, "persistentVolumeClaim", "claimName")
-      if name then
-        local claim = store:object(PVCS, pod.metadata.namespace, name)
-        if not claim then return nil, ('persistentvolumeclaim "%s" not found'):format(name) end
-        if claim.metadata.deletionTimestamp then return nil, ('persistentvolumeclaim "%s" is being deleted'):format(name) end
-        if value.get(claim, "status", "phase") == "Lost" then
-          return nil, ('persistentvolumeclaim "%s" bound to non-existent persistentvolume "%s"'):format(name, claim.spec.volumeName or "")
-        end
-        if value.get(claim, "status", "phase") ~= "Bound" then return nil, "pod has unbound immediate PersistentVolumeClaims" end
-        list[#list + 1] = store:object(PVS, nil, claim.spec.volumeName)
+function Scheduler:volumes_of(pod)
+  local list = {}
+  for _, v in ipairs(pod.spec.volumes or {}) do
+    local name = value.get(v, "persistentVolumeClaim", "claimName")
+    if name then
+      local claim = self.store:object(PVCS, pod.metadata.namespace, name)
+      if not claim then return nil, ('persistentvolumeclaim "%s" not found'):format(name) end
+      if claim.metadata.deletionTimestamp then return nil, ('persistentvolumeclaim "%s" is being deleted'):format(name) end
+      if value.get(claim, "status", "phase") == "Lost" then
+        return nil, ('persistentvolumeclaim "%s" bound to non-existent persistentvolume "%s"'):format(name, claim.spec.volumeName or "")
       end
+      if value.get(claim, "status", "phase") ~= "Bound" then return nil, "pod has unbound immediate PersistentVolumeClaims" end
+      list[#list + 1] = self.store:object(PVS, nil, claim.spec.volumeName)
     end
-    return list
   end
+  return list
+end
 
-  local function facts_of(pod)
-    local volumes, blocked = volumes_of(pod)
-    return { requests = sched.requests_of(pod), ports = sched.host_ports(pod), volumes = volumes, blocked = blocked }
+function Scheduler:facts_of(pod)
+  local volumes, blocked = self:volumes_of(pod)
+  return { requests = sched.requests_of(pod), ports = sched.host_ports(pod), volumes = volumes, blocked = blocked }
+end
+
+function Scheduler:refuse(pod, message)
+  self.recorder:event(PODS, pod, "Warning", "FailedScheduling", message)
+  local c = { type = "PodScheduled", status = "False", reason = "Unschedulable", message = message }
+  local was = common.condition(pod, "PodScheduled")
+  if was and was.status == c.status and was.message == message then return end
+  self.reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
+    return value.with(old, { "status", "conditions" }, common.with_condition(value.get(old, "status", "conditions"), c, self.reg:time()))
+  end, { manager = "kube-scheduler", subresource = "status" })
+end
+
+function Scheduler:place(pod)
+  local node, message = sched.choose(pod, self.cache:list(), self:facts_of(pod))
+  if not node then return self:refuse(pod, message) end
+  local ok, err = pcall(subresources.bind, self.reg, pod.metadata.namespace, pod.metadata.name, node.name)
+  if not ok and not status.is(err) then error(err, 0) end
+  if not ok then return end
+  self.recorder:event(PODS, pod, "Normal", "Scheduled", ("Successfully assigned %s/%s to %s"):format(pod.metadata.namespace,
+    pod.metadata.name, node.name))
+end
+
+-- One turn: everything that waits, in order.
+function Scheduler:turn()
+  local list = {}
+  for key in pairs(self.pending) do
+    local pod = self.store:object(PODS, common.split(key))
+    if pod and waiting(pod) then list[#list + 1] = pod else self.pending[key] = nil end
   end
+  table.sort(list, in_turn)
+  for _, pod in ipairs(list) do self:place(pod) end
+  return next(self.pending) and FLUSH or nil
+end
 
-  local function refuse(pod, message)
-    recorder:event(PODS, pod, "Warning", "FailedScheduling", message)
-    local c = { type = "PodScheduled", status = "False", reason = "Unschedulable", message = message }
-    local was = common.condition(pod, "PodScheduled")
-    if was and was.status == c.status and was.message == message then return end
-    reg:modify(PODS, pod.metadata.namespace, pod.metadata.name, function(old)
-      return value.with(old, { "status", "conditions" }, common.with_condition(value.get(old, "status", "conditions"), c, reg:time()))
-    end, { manager = "kube-scheduler", subresource = "status" })
-  end
+function Scheduler:on_pod(event)
+  local pod, key = event.new.obj, event.new.key
+  local gone = event.type == "DELETED"
+  local freed = self.cache.where[key] and (gone or common.pod_finished(pod))
+  self.cache:set(key, not gone and pod or nil)
+  local was = self.pending[key]
+  self.pending[key] = not gone and waiting(pod) or nil
+  local spec_moved = event.old and not value.equal(event.old.obj.spec, pod.spec)
+  if self.pending[key] and (not was or spec_moved) or freed and next(self.pending) then self.q:add "turn" end
+end
 
-  local function place(pod)
-    local node, message = sched.choose(pod, cache:list(), facts_of(pod))
-    if not node then return refuse(pod, message) end
-    local ok, err = pcall(subresources.bind, reg, pod.metadata.namespace, pod.metadata.name, node.name)
-    if not ok and not status.is(err) then error(err, 0) end
-    if not ok then return end
-    recorder:event(PODS, pod, "Normal", "Scheduled", ("Successfully assigned %s/%s to %s"):format(pod.metadata.namespace,
-      pod.metadata.name, node.name))
-  end
+function Scheduler:on_node(event)
+  local node = self.cache:node(event.new.name)
+  local old = event.old and event.old.obj
+  node.obj = event.type ~= "DELETED" and event.new.obj or nil
+  local changed = not old or not node.obj or not value.equal(old.spec, node.obj.spec)
+    or not value.equal(value.get(old, "status", "allocatable"), value.get(node.obj, "status", "allocatable"))
+    or not value.equal(old.metadata.labels, node.obj.metadata.labels)
+  if changed and next(self.pending) then self.q:add "turn" end
+end
 
-  -- One turn: everything that waits, in order.
-  local function turn()
-    local list = {}
-    for key in pairs(pending) do
-      local pod = store:object(PODS, common.split(key))
-      if pod and waiting(pod) then list[#list + 1] = pod else pending[key] = nil end
-    end
-    table.sort(list, in_turn)
-    for _, pod in ipairs(list) do place(pod) end
-    return next(pending) and FLUSH or nil
-  end
+function Scheduler:on_volume()
+  if next(self.pending) then self.q:add "turn" end
+end
 
-  local q = m:queue("scheduler", m.lag.scheduler, turn)
-
-  local function on_pod(event)
-    local pod, key = event.new.obj, event.new.key
-    local gone = event.type == "DELETED"
-    local freed = cache.where[key] and (gone or common.pod_finished(pod))
-    cache:set(key, not gone and pod or nil)
-    local was = pending[key]
-    pending[key] = not gone and waiting(pod) or nil
-    local spec_moved = event.old and not value.equal(event.old.obj.spec, pod.spec)
-    if pending[key] and (not was or spec_moved) or freed and next(pending) then q:add "turn" end
-  end
-
-  local function on_node(event)
-    local node = cache:node(event.new.name)
-    local old = event.old and event.old.obj
-    node.obj = event.type ~= "DELETED" and event.new.obj or nil
-    local changed = not old or not node.obj or not value.equal(old.spec, node.obj.spec)
-      or not value.equal(value.get(old, "status", "allocatable"), value.get(node.obj, "status", "allocatable"))
-      or not value.equal(old.metadata.labels, node.obj.metadata.labels)
-    if changed and next(pending) then q:add "turn" end
-  end
-
-  local function on_volume()
-    if next(pending) then q:add "turn" end
-  end
-
-  for _, rec in ipairs(store:list(NODES)) do on_node { type = "ADDED", new = rec } end
-  for _, rec in ipairs(store:list(PODS)) do on_pod { type = "ADDED", new = rec } end
-  store:subscribe(NODES, on_node)
-  store:subscribe(PODS, on_pod)
-  store:subscribe(PVCS, on_volume)
-  store:subscribe(PVS, on_volume)
+function scheduler.start(m)
+  local self = setmetatable({ m = m, reg = m.registry, store = m.store, recorder = events.recorder(m.registry, NAME),
+    cache = new_cache(), pending = {} }, Scheduler)
+  self.q = m:queue("scheduler", m.lag.scheduler, function() return self:turn() end)
+  for _, rec in ipairs(m.store:list(NODES)) do self:on_node { type = "ADDED", new = rec } end
+  for _, rec in ipairs(m.store:list(PODS)) do self:on_pod { type = "ADDED", new = rec } end
+  m.store:subscribe(NODES, function(event) self:on_node(event) end)
+  m.store:subscribe(PODS, function(event) self:on_pod(event) end)
+  m.store:subscribe(PVCS, function() self:on_volume() end)
+  m.store:subscribe(PVS, function() self:on_volume() end)
 end
 
 return scheduler
