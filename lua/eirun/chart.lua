@@ -114,19 +114,20 @@ local function labels_of(panel, rows)
   local labels = {}
   for _, tick in ipairs(panel.scale.ticks) do
     local row = rows - 1 - math.floor(panel.scale.place(tick) * (rows - 1) + 0.5)
-    labels[row] = axis.value(tick, panel.unit)
+    labels[row] = axis.tick(tick, panel.unit)
   end
   return labels
 end
 
 local function legend(panel, opts)
   local parts = {}
-  if panel.name ~= panel.unit and panel.name ~= panel.series[1].name then parts[1] = panel.name .. ":" end
+  local title = axis.title(panel)
+  if title ~= panel.series[1].name then parts[1] = title .. ":" end
   for i, series in ipairs(panel.series) do
     local most, last = nil, series.points[#series.points]
     for _, point in ipairs(series.points) do most = math.max(most or point[2], point[2]) end
     local mark = opts.braille and "━" or marks[(i - 1) % #marks + 1]
-    local figures = most and (" max %s, last %s"):format(axis.value(most, panel.unit), axis.value(last[2], panel.unit)) or " no data"
+    local figures = most and (" max %s, last %s"):format(axis.tick(most, panel.unit), axis.tick(last[2], panel.unit)) or " no data"
     parts[#parts + 1] = paint(mark, colours[(i - 1) % #colours + 1], opts) .. " " .. series.name .. figures
   end
   return table.concat(parts, "   ")

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A load test that also watches what answers: replicas and nodes on the time line of the requests, so that the chain from traffic
 -- to replicas to nodes to latency can be seen in one picture.
+local axis = require "eirun.chart.axis"
 local chart = require "eirun.chart"
 local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
@@ -59,7 +60,7 @@ end
 local function series_of(result, line)
   local series = {
     { name = "requests", unit = "/s", points = points_of(result.series, "sent") },
-    { name = "p95", unit = "s", points = points_of(result.series, "p95") },
+    { name = "p95", unit = "s", log = true, points = points_of(result.series, "p95") },
   }
   for _, each in ipairs(line:series(result.started_at)) do series[#series + 1] = each end
   return series
@@ -74,8 +75,8 @@ local function facts_of(result)
   local latency, window = result.latency, result.window
   return {
     { "requests", result.requests }, { "errors", result.errors.total },
-    { "p95 in the window", ("%.0f ms"):format((window.latency.p95 or 0) * 1000) },
-    { "p95 over all", ("%.0f ms"):format((latency.p95 or 0) * 1000) }, { "p99 over all", ("%.0f ms"):format((latency.p99 or 0) * 1000) },
+    { "p95 in the window", axis.value(window.latency.p95, "s") },
+    { "p95 over all", axis.value(latency.p95, "s") }, { "p99 over all", axis.value(latency.p99, "s") },
   }
 end
 
@@ -84,9 +85,9 @@ local function phase_rows(result)
   for i, phase in ipairs(result.phases) do
     local latency = phase.latency
     rows[i] = { phase.name, phase.requests, phase.errors.total }
-    for _, key in ipairs { "p50", "p95", "p99" } do table.insert(rows[i], (latency[key] or 0) * 1000) end
+    for _, key in ipairs { "p50", "p95", "p99" } do table.insert(rows[i], axis.value(latency[key], "s")) end
   end
-  return { title = "Phases (latency in ms)", columns = { "phase", "requests", "errors", "p50", "p95", "p99" }, rows = rows }
+  return { title = "Phases", columns = { "phase", "requests", "errors", "p50", "p95", "p99" }, rows = rows }
 end
 
 local function write_html(given, result, drawn)

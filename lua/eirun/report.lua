@@ -62,7 +62,7 @@ local function grid(panel, x_of, y_of, ticks, out)
   for _, tick in ipairs(panel.scale.ticks) do
     local y = number(y_of(tick))
     out[#out + 1] = ('<line class="grid" x1="%d" x2="%d" y1="%s" y2="%s"/>'):format(left, width - right, y, y)
-    out[#out + 1] = ('<text class="tick end" x="%d" y="%s" dy="3.5">%s</text>'):format(left - 8, y, escape(axis.value(tick, panel.unit)))
+    out[#out + 1] = ('<text class="tick end" x="%d" y="%s" dy="3.5">%s</text>'):format(left - 8, y, escape(axis.tick(tick, panel.unit)))
   end
   for _, t in ipairs(ticks) do
     local x = number(x_of(t))
@@ -111,7 +111,7 @@ local function legend(panel)
   for i, series in ipairs(panel.series) do
     local most, last = nil, series.points[#series.points]
     for _, point in ipairs(series.points) do most = math.max(most or point[2], point[2]) end
-    local figures = most and ("max %s, last %s"):format(axis.value(most, panel.unit), axis.value(last[2], panel.unit)) or "no data"
+    local figures = most and ("max %s, last %s"):format(axis.tick(most, panel.unit), axis.tick(last[2], panel.unit)) or "no data"
     out[#out + 1] = ('<span class="key"><i class="k%d"></i>%s <small>%s</small></span>'):format(
       (i - 1) % 6 + 1, escape(series.name), escape(figures))
   end
@@ -125,7 +125,7 @@ local function panel_html(report, panel, from, to, index)
   grid(panel, x_of, y_of, axis.time_ticks(from, to, 10), out)
   limit_lines(report, panel, y_of, out)
   curves(panel, x_of, y_of, to, out)
-  local title = panel.name ~= panel.unit and panel.name or panel.series[1].name
+  local title = axis.title(panel)
   local scale = panel.scale.log and ' <small class="note">logarithmic</small>' or ""
   local caption = ('<figcaption><b>%s</b>%s<span class="keys">%s</span></figcaption>'):format(escape(title), scale, legend(panel))
   local open = ('<svg viewBox="0 0 %d %d" data-panel="%d" role="img" aria-label="%s over time">'):format(

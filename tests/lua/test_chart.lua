@@ -34,12 +34,18 @@ t.test("a_logarithmic_scale_keeps_ratios", function()
   t.ok(scale.low <= 0.04 and scale.high >= 28)
 end)
 
+t.test("counted_things_have_whole_ticks", function()
+  local panel = axis.panels({ { name = "n", unit = "nodes", points = { { 0, 7 } } } }, nil, 3)[1]
+  for _, tick in ipairs(panel.scale.ticks) do t.eq(tick % 1 == 0, true) end
+end)
+
 t.test("values_are_written_with_their_units", function()
   local cases = {
     { 0.25, "s", "250 ms" }, { 0, "s", "0 s" }, { 12.5, "s", "12.5 s" }, { 90, "s", "90 s" }, { 300, "s", "5 min" }, { 2e-5, "s", "20 us" },
     { 60, "/s", "60/s" }, { 12500, "/s", "12.5k/s" }, { 0.301, "share", "30.1 %" }, { 3, "", "3" }, { 4.5, "CNY", "4.5 CNY" },
   }
   for _, case in ipairs(cases) do t.eq(axis.value(case[1], case[2]), case[3]) end
+  t.eq({ axis.tick(3, "nodes"), axis.tick(0.5, "s"), axis.tick(7, "/s") }, { "3", "500 ms", "7/s" })
   t.eq(axis.time(65), "1:05")
   t.eq(axis.time(3905), "1:05:05")
 end)

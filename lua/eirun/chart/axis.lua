@@ -85,6 +85,18 @@ function M.value(value, unit)
   return text .. (unit:sub(1, 1) == "/" and unit or " " .. unit)
 end
 
+-- Counted things are named by their unit: "nodes".
+local function is_word(unit) return unit:find "^%a%a" ~= nil and unit ~= "share" end
+
+---A value in a panel that names its unit: words such as `nodes` are left out, `ms` and `/s` are not.
+---@param value number
+---@param unit? string
+---@return string
+---Example: `axis.tick(3, "nodes") --> "3"`.
+function M.tick(value, unit)
+  return M.value(value, unit and not is_word(unit) and unit or "")
+end
+
 ---A time on the axis: "4:30" minutes and seconds, "1:04:30" from an hour on.
 ---@param t number seconds
 ---@return string
@@ -125,9 +137,18 @@ end
 ---@field series eirun.Series[]
 ---@field scale table
 
+---What a panel is called: its group, the things it counts, or its first series.
+---@param panel eirun.Panel
+---@return string
+function M.title(panel)
+  if panel.name ~= panel.unit then return panel.name end
+  if is_word(panel.unit) then return (panel.unit:gsub("^%l", string.upper)) end
+  return panel.series[1].name
+end
+
 local function bounds(panel, limits)
   local low, high = math.huge, 0
-  local whole = panel.unit == ""
+  local whole = panel.unit == "" or is_word(panel.unit)
   local function see(value)
     if value > high then high = value end
     if value > 0 and value < low then low = value end
