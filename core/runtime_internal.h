@@ -74,7 +74,6 @@ struct er_task {
     int arguments;
     struct er_op sleep_op; // sleep needs no memory of its own
     struct er_timer sleep_timer;
-    void (*on_finish)(struct er_task *task); // roots only
     char broken[96];
 };
 

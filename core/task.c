@@ -41,12 +41,15 @@ static void drop_refs(lua_State *L, struct er_task *task) {
 // Allocates nothing: it runs outside any protected call. The outcome is in result_ref already.
 static void finish(struct er_task *task) {
     task->state = ER_TASK_DEAD;
-    drop_refs(task->vm->L, task);
+    struct er_vm *vm = task->vm;
+    drop_refs(vm->L, task);
     task->co = NULL;
     if (task->scope) {
-        er_scope_child_finished(task->scope, task);
-    } else if (task->on_finish) {
-        task->on_finish(task);
+        er_scope_child_finished(task->scope, task); // frees it
+    }
+    vm->tasks--;
+    if (er_vm_finished(vm)) {
+        er_vm_wake(vm);
     }
 }
 
@@ -157,6 +160,7 @@ struct er_task *er_task_start(lua_State *L, struct er_scope *scope, int argument
     lua_pop(L, 1);
     lua_pushcfunction(task->co, body);
     lua_xmove(L, task->co, arguments + 1);
+    vm->tasks++;
     queue(task);
     return task;
 }

@@ -219,8 +219,6 @@ void er_vm_free(struct er_vm *vm) {
 
 // ---- its root task
 
-static void on_root_finished(struct er_task *task) { er_vm_wake(task->vm); }
-
 struct entry {
     const char *module;
     int argc;
@@ -269,11 +267,10 @@ enum er_status er_vm_start(struct er_vm *vm, const char *module, int argc, const
         return ER_NO_MEMORY;
     }
     vm->root = entry.task;
-    vm->root->on_finish = on_root_finished;
     return ER_OK;
 }
 
-bool er_vm_finished(const struct er_vm *vm) { return vm->root->state == ER_TASK_DEAD; }
+bool er_vm_finished(const struct er_vm *vm) { return vm->root && vm->root->state == ER_TASK_DEAD && vm->tasks == 0; }
 
 bool er_vm_result(struct er_vm *vm) {
     er_task_push_outcome(vm->L, vm->root);

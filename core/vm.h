@@ -13,6 +13,7 @@ struct er_vm {
     struct er_runtime *rt;
     lua_State *L;
     struct er_task *root;
+    size_t tasks; // alive, the root among them
     const char *lua_dir; // not owned: main's argument
     struct er_vm *next;
     char *announcement; // what the state said of itself by eirun.core.vm.announce
@@ -31,6 +32,7 @@ void er_vm_free(struct er_vm *vm);
 
 // Calls `require(module)(arguments...)` in a root task; the arguments are strings.
 enum er_status er_vm_start(struct er_vm *vm, const char *module, int argc, const char *const *argv);
+// Its root has ended and no task is left.
 bool er_vm_finished(const struct er_vm *vm);
 // After it finished: pushes what the root task returned or raised on vm->L; true when it returned. [-0, +1, m]
 bool er_vm_result(struct er_vm *vm);

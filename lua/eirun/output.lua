@@ -19,11 +19,11 @@ end
 
 --- A value for people: short, on one line.
 function M.show(value)
-  if type(value) == "table" then
-    local text = require("eirun.core.json").encode(value)
-    return #text > 60 and text:sub(1, 57) .. "..." or text
+  local text = value == nil and "(none)" or tostring(value)
+  if type(value) == "table" or text:find("%c") then
+    text = require("eirun.core.json").encode(value)
   end
-  return value == nil and "(none)" or tostring(value)
+  return #text > 60 and text:sub(1, utf8.offset(text, 0, 57) - 1) .. "..." or text
 end
 
 local suffixes = { { 3600, "h" }, { 60, "m" } }

@@ -176,7 +176,7 @@ function Run:note(text)
   end
 end
 
---- The run's result: shown at the end, `result` of the machine-readable output.
+--- The run's result: `result` of the machine-readable output; its field `text` is shown to people at the end.
 ---@param result table
 function Run:report(result)
   self.result = result
@@ -227,6 +227,9 @@ function M.run(book, values, out)
     result = run.result,
     error = not ok and err or nil,
   }
+  if run.result and run.result.text then
+    out:text(run.result.text)
+  end
   out:run_finished(run.summary)
   return exit_code(run, ok, err), run
 end
