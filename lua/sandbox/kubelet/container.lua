@@ -13,6 +13,7 @@ local M = {}
 
 local first_backoff, longest_backoff, healthy_for = 10, 300, 600
 local default_grace = 30
+local settle_seconds = 1 -- an adopted program is back before it is probed
 
 ---@param pod table the worker
 ---@param spec table of the container
@@ -246,6 +247,7 @@ end
 
 local function after_start(self, scope)
   if self.adopted and self.was_ready then self.ready = true end
+  if self.adopted then task.sleep(settle_seconds) end
   local waits = spawn_probe(self, scope, "startup", function(ok)
     if not ok then return kill_for(self, "startup")(false) end
     self.started = true

@@ -8,9 +8,9 @@ local M = {}
 
 local longest_message = 1024
 
----@param options {kube: table, now: function, component: string, host?: string, log: function}
+---@param options table { kube, now, component, host?, log, boot? } `boot` numbers the starts of the sandbox: names stay unique
 function M.new(options)
-  local self = setmetatable({ seen = {}, sequence = 0 }, Recorder)
+  local self = setmetatable({ seen = {}, sequence = (options.boot or 0) << 16 }, Recorder)
   for name, value in pairs(options) do self[name] = value end
   return self
 end

@@ -164,7 +164,8 @@ end
 local function begin(self)
   self.kube = self.ctx.kube_client(user)
   self.http = require("eirun.core.http").client { ca_pem = self.ctx.ca and self.ctx.ca.cert_pem, user_agent = "ossfs" }
-  self.events = events.new { kube = self.kube, now = self.ctx.now, component = "kubelet", log = self.ctx.log }
+  self.events = events.new { kube = self.kube, now = self.ctx.now, component = "kubelet", log = self.ctx.log,
+    boot = self.ctx.boot }
   self.pods = self.kube:informer("pods", {
     on_add = function(object) pod_changed(self, object) end,
     on_update = function(_, object) pod_changed(self, object) end,
