@@ -26,8 +26,30 @@ static int l_handles(lua_State *L) {
     return 1;
 }
 
+// methods(handle): the names, in no order, of a userdata's methods, which its hidden metatable knows.
+static int l_methods(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TUSERDATA);
+    lua_settop(L, 1);
+    luaL_argcheck(L, luaL_getmetafield(L, 1, "__index") != LUA_TNIL, 1, "a handle has methods");
+    if (lua_iscfunction(L, -1)) {
+        luaL_argcheck(L, lua_getupvalue(L, -1, 1) != NULL, 1, "a handle has methods");
+    }
+    luaL_checktype(L, -1, LUA_TTABLE);
+    int methods = lua_gettop(L);
+    lua_newtable(L);
+    lua_Integer count = 0;
+    for (lua_pushnil(L); lua_next(L, methods); lua_pop(L, 1)) {
+        if (lua_isfunction(L, -1)) {
+            lua_pushvalue(L, -2);
+            lua_rawseti(L, -4, ++count);
+        }
+    }
+    return 1;
+}
+
 int luaopen_eirun_core_testing(lua_State *L) {
-    static const luaL_Reg functions[] = {{"fail_from", l_fail_from}, {"handles", l_handles}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"fail_from", l_fail_from}, {"handles", l_handles}, {"methods", l_methods}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

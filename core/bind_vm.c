@@ -191,12 +191,22 @@ static int l_playbook_dir(lua_State *L) {
     return 0;
 }
 
+// source(name) -> text of an embedded Lua module | nil
+static int l_source(lua_State *L) {
+    er_vm_push_source(L, luaL_checkstring(L, 1));
+    return 1;
+}
+
+// modules() -> names of all modules in the program: those of C, then the embedded ones
+static int l_modules(lua_State *L) {
+    er_vm_push_modules(L);
+    return 1;
+}
+
 int luaopen_eirun_core_vm(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"start", l_start},
-        {"announce", l_announce},
-        {"set_playbook_dir", l_playbook_dir},
-        {NULL, NULL},
+        {"start", l_start},   {"announce", l_announce}, {"set_playbook_dir", l_playbook_dir},
+        {"source", l_source}, {"modules", l_modules},   {NULL, NULL},
     };
     static const luaL_Reg methods[] = {{"ready", l_ready}, {"stop", l_stop}, {NULL, NULL}};
     er_handle_type(L, VM, methods, l_handle_close);

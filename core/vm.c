@@ -86,19 +86,49 @@ static int searcher_lua_dir(lua_State *L) { return searcher_dir(L, &lua_dir_key)
 
 static int searcher_playbook(lua_State *L) { return searcher_dir(L, &playbook_dir_key); }
 
-static int searcher_embedded(lua_State *L) {
-    const char *name = luaL_checkstring(L, 1);
+static const struct er_embedded *find_embedded(const char *name) {
     for (const struct er_embedded *module = er_embedded; module->module; module++) {
         if (strcmp(module->module, name) == 0) {
-            if (luaL_loadbufferx(L, module->source, module->length, module->chunk, "t") != LUA_OK) {
-                return lua_error(L);
-            }
-            lua_pushstring(L, module->chunk);
-            return 2;
+            return module;
         }
     }
-    lua_pushfstring(L, "no module '%s' in the program", name);
-    return 1;
+    return NULL;
+}
+
+static int searcher_embedded(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1);
+    const struct er_embedded *module = find_embedded(name);
+    if (!module) {
+        lua_pushfstring(L, "no module '%s' in the program", name);
+        return 1;
+    }
+    if (luaL_loadbufferx(L, module->source, module->length, module->chunk, "t") != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_pushstring(L, module->chunk);
+    return 2;
+}
+
+void er_vm_push_source(lua_State *L, const char *name) {
+    const struct er_embedded *module = find_embedded(name);
+    if (module) {
+        lua_pushlstring(L, module->source, module->length);
+    } else {
+        lua_pushnil(L);
+    }
+}
+
+void er_vm_push_modules(lua_State *L) {
+    lua_Integer count = 0;
+    lua_newtable(L);
+    for (const luaL_Reg *module = c_modules; module->name; module++) {
+        lua_pushstring(L, module->name);
+        lua_rawseti(L, -2, ++count);
+    }
+    for (const struct er_embedded *module = er_embedded; module->module; module++) {
+        lua_pushstring(L, module->module);
+        lua_rawseti(L, -2, ++count);
+    }
 }
 
 void er_vm_set_playbook_dir(lua_State *L, const char *dir) {

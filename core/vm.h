@@ -39,6 +39,10 @@ bool er_vm_result(struct er_vm *vm);
 void er_vm_cancel(struct er_vm *vm, const char *why);
 // Wakes the tasks of other states that wait for its announcement or its end.
 void er_vm_wake(struct er_vm *vm);
+// The text of an embedded module, nil when there is none of that name. [-0, +1, m]
+void er_vm_push_source(lua_State *L, const char *name);
+// The names of all modules in the program, those of C first. [-0, +1, m]
+void er_vm_push_modules(lua_State *L);
 // Playbooks may require the files beside them.
 void er_vm_set_playbook_dir(lua_State *L, const char *dir);
 

@@ -41,6 +41,7 @@ end
 
 ---The addresses of the API server: `public` may be nil.
 ---@return {public: string|nil, private: string|nil}
+---Example: `if not cluster:endpoints().public then print "only from the VPC" end`. Raises as `describe`.
 function Cluster:endpoints()
   local urls = json.decode(self:describe().master_url or "{}") or {}
   return { public = urls.api_server_endpoint, private = urls.intranet_api_server_endpoint }
@@ -88,6 +89,7 @@ end
 ---The pool of that name, nil when there is none.
 ---@param name string
 ---@return eirun.NodePool|nil
+---Example: `local pool = cluster:node_pool "gpu"`. Raises what the call raises.
 function Cluster:node_pool(name)
   return node_pool.get(self.id, name)
 end
@@ -137,6 +139,7 @@ end
 ---All nodes of the cluster as Container Service lists them.
 ---@param pool? eirun.NodePool only this pool's
 ---@return table[]
+---Example: `for _, node in ipairs(cluster:nodes()) do print(node.node_name) end`. Raises what the calls raise.
 function Cluster:nodes(pool)
   local list, number = {}, 1
   while true do
@@ -154,6 +157,7 @@ end
 ---@param opts? {k8s?: table, tolerance?: number}
 ---@return eirun.Ratio
 ---Example: `if not ack.ratio(pool).kept then step.note "the pool drifted" end`.
+---Raises what the calls raise.
 function M.ratio(pool, opts)
   return ratio.of(pool, opts)
 end

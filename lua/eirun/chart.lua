@@ -184,7 +184,7 @@ end
 ---@param chart {title?: string, series: eirun.Series[], from?: number, to?: number}
 ---@param opts? {width?: integer, height?: integer, unicode?: boolean, color?: boolean, braille?: boolean} height: rows a panel
 ---@return string lines, each ended
----Example: `io.write(chart.draw({ series = { { name = "QPS", unit = "/s", points = points } } }, chart.terminal(1)))`.
+---Example: `print(chart.draw({ series = { { name = "QPS", unit = "/s", points = points } } }, chart.terminal(1)))`.
 ---Never raises for a well-formed chart; a chart without points says so.
 function M.draw(chart, opts)
   opts = settle(opts or {})
@@ -205,6 +205,7 @@ end
 ---@param opts? {unicode?: boolean, high?: number}
 ---@return string
 ---Example: `chart.sparkline({ 1, 2, 4, 8 }) --> "▁▂▄█"`.
+---Raises nothing.
 function M.sparkline(values, width, opts)
   opts = opts or {}
   local ramp = opts.unicode ~= false and blocks or { "_", ".", ":", "-", "=", "+", "*", "#" }
@@ -230,6 +231,7 @@ end
 ---What the terminal behind a file descriptor can show: width, UTF-8, colour (NO_COLOR and TERM=dumb are heeded).
 ---@param fd? integer default 1
 ---@return {width: integer, unicode: boolean, color: boolean}
+---Example: `chart.draw(drawing, chart.terminal(2))`. Raises nothing.
 function M.terminal(fd)
   local term, os = require "eirun.core.term", require "eirun.core.os"
   local tty = term.isatty(fd or 1)

@@ -71,6 +71,7 @@ end
 ---RPC parameters as the wire wants them: `{Tag = {{Key = "a"}}}` becomes `{["Tag.1.Key"] = "a"}`.
 ---@param query? table
 ---@return table<string, any>
+---Example: `cloud.flatten { Tag = { { Key = "a" } } }["Tag.1.Key"]` is `a`. Raises nothing.
 function M.flatten(query)
   local flat = {}
   for key, value in pairs(query or {}) do flatten_into(flat, key, value) end
@@ -259,6 +260,7 @@ end
 ---@return table[] items
 ---@return table last the last answer, for its totals
 ---Example: `cloud.pages("ess", "DescribeScalingInstances", { ScalingGroupId = id }, 100, function(a) return a.ScalingInstances end)`.
+---Raises as `cloud.call`.
 function M.pages(product, action, query, size, pick)
   local items, number = {}, 1
   while true do

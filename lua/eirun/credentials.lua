@@ -15,9 +15,7 @@ local M = {}
 ---@field source string where they were found, `environment`, `profile 'default' of ~/.aliyun/config.json`
 
 ---@class eirun.Credentials
----@field get fun(self): eirun.Keys
 ---@field skipped? string[] sources that were looked at before and why they gave nothing
-
 local Credentials = {}
 Credentials.__index = Credentials
 Credentials.__name = "eirun.credentials"
@@ -25,6 +23,7 @@ Credentials.__tostring = function(self) return "<credentials from " .. self.keys
 
 ---The keys, ready to sign with.
 ---@return eirun.Keys
+---Example: `local id = credentials.current():get().access_key_id`. Raises nothing.
 function Credentials:get()
   return self.keys
 end
@@ -149,6 +148,7 @@ end
 ---The keys of this run.
 ---@return eirun.Credentials
 ---Example: `volume.secret = credentials.current()`.
+---Raises "invalid" outside a run.
 function M.current()
   return require("eirun.target").current().credentials
 end

@@ -83,6 +83,7 @@ end
 ---@param kind eirun.ErrorKind
 ---@param message string
 ---@param fields? table
+---Example: `errors.raise("quota", "no stock for ecs.gn6i-c4g1.xlarge", { hint = "name more instance types" })`.
 function M.raise(kind, message, fields)
   error(M.new(kind, message, fields), 0)
 end
@@ -93,6 +94,7 @@ end
 ---@param fields? table overrides
 ---@return eirun.Error
 ---Example: `error(errors.wrap(err, "cannot mount bucket 'models'"), 0)`.
+---Never raises.
 function M.wrap(err, message, fields)
   local cause = M.from(err)
   local outer = M.new(cause.kind, message, {
@@ -109,6 +111,7 @@ end
 ---@param fields? table overrides
 ---@return eirun.Error
 ---Example: `return nil, errors.rephrase(err, "cannot read Pod 'a': " .. err.message)`.
+---Never raises.
 function M.rephrase(err, message, fields)
   local outer = M.wrap(err, message, fields)
   outer.cause = nil
@@ -118,6 +121,7 @@ end
 ---Whatever was raised, as an error table: strings become kind "internal".
 ---@param value any
 ---@return eirun.Error
+---Example: `local ok, err = pcall(fn); if not ok then print(errors.from(err).kind) end`. Never raises.
 function M.from(value)
   if M.is(value) then return value end
   return M.new("internal", tostring(value))
@@ -129,6 +133,7 @@ end
 ---@param err? eirun.Error
 ---@return T
 ---Example: `local text = errors.check(fs.read(path))`.
+---Raises `err` when there is no value.
 function M.check(value, err, ...)
   if value == nil and err ~= nil then error(err, 0) end
   return value, err, ...
@@ -137,6 +142,7 @@ end
 ---One line of text for people.
 ---@param err any
 ---@return string
+---Example: `print(errors.text(err))`. Never raises.
 function M.text(err)
   return M.is(err) and describe(err) or one_line(err)
 end

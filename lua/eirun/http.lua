@@ -22,6 +22,7 @@ local repeatable = { network = true, timeout = true, internal = true }
 ---@param err eirun.Error
 ---@param policy eirun.RetryPolicy
 ---@return boolean
+---Example: `http.may_retry(errors.new("throttled", "slow down"), {})` is true. Raises nothing.
 function M.may_retry(err, policy)
   if err.kind == "cancelled" or err.retryable == false then return false end
   if err.retryable or err.kind == "throttled" then return true end
@@ -41,6 +42,7 @@ end
 ---@return any|nil value
 ---@return eirun.Error|nil err the last failure
 ---Example: `local reply, err = http.retry({ idempotent = true }, function() return client:request(request) end)`.
+---Raises only `cancelled` or `timeout`, when the task is stopped in a pause.
 function M.retry(policy, fn)
   local attempts = policy.attempts or 6
   for n = 1, attempts do
@@ -57,6 +59,7 @@ end
 ---Host (with port), path and scheme of a URL; nil when it is none.
 ---@param url string
 ---@return {scheme: string, host: string, path: string}|nil
+---Example: `http.split_url("http://a:80/x?y").path` is `/x?y`. Raises nothing.
 function M.split_url(url)
   local scheme, host, path = url:match("^(%a[%w+.-]*)://([^/?#]+)([^#]*)")
   if not scheme then return nil end
@@ -66,6 +69,7 @@ end
 ---An endpoint as people write it, `host`, `host:port` or a URL, as a URL without a trailing slash.
 ---@param endpoint string
 ---@return string
+---Example: `http.endpoint_url "oss-cn-hangzhou.aliyuncs.com"` is `https://oss-cn-hangzhou.aliyuncs.com`. Raises nothing.
 function M.endpoint_url(endpoint)
   local url = endpoint:find("://", 1, true) and endpoint or "https://" .. endpoint
   return (url:gsub("/+$", ""))
@@ -74,6 +78,7 @@ end
 ---The first line of a body that was not what was expected, for a message: gateways answer HTML.
 ---@param body string|nil
 ---@return string
+---Example: `http.excerpt "<h1>Bad gateway</h1>"` is `'Bad gateway'`. Raises nothing.
 function M.excerpt(body)
   local text = (body or ""):gsub("<[^>]*>", " "):gsub("%s+", " "):match("^%s*(.-)%s*$")
   return text == "" and "an empty body" or "'" .. text:sub(1, 120) .. "'"
@@ -84,6 +89,8 @@ end
 ---@param probe fun(): any, string|nil the value, or nil and what is still missing
 ---@return any|nil
 ---@return eirun.Error|nil
+---Example: `http.poll({ timeout = 60, what = "the file" }, function() return fs.stat(path), "it is not there" end)`.
+---Raises only what `probe` raises, and `cancelled` or `timeout` when the task is stopped.
 function M.poll(opts, probe)
   local deadline, pause = task.now() + opts.timeout, opts.interval or 2
   while true do

@@ -43,6 +43,7 @@ end
 ---@param name string
 ---@return eirun.KubeClient k8s the client in that namespace
 ---Example: `k8s = k8s:ensure_namespace "serving"`.
+---Raises "denied" without the right.
 function Client:ensure_namespace(name)
   if not self:get("Namespace", name) then
     ensure.ensure(self, { apiVersion = "v1", kind = "Namespace", metadata = { name = name } })
@@ -98,6 +99,7 @@ end
 ---@param opts? {labels?: table|string, fields?: table|string, all?: boolean}
 ---@return eirun.Watch iterator; close it with `<close>` or `:close()`
 ---Example: `for event in k8s:watch("Pod") do print(event.type, event.object.metadata.name) end`.
+---Raises "not_found" for an unknown kind; later what `next` of the watch raises.
 function Client:watch(kind, opts)
   return watch.new(self, kind, opts)
 end

@@ -281,33 +281,41 @@ local function progress_of(run)
   }
 end
 
+---A load test under way.
+---@class eirun.LoadRun
 local run_methods = {}
 local run_mt = { __index = run_methods, __name = "eirun.load.run" }
 
 ---Waits until the run has ended, or until `seconds` have passed. Answers whether it has ended.
 ---@param seconds? number
 ---@return boolean
+---Example: `while not run:wait(10) do print(run:progress().rate) end`. Raises `cancelled` when the task is stopped; the run goes on.
 function run_methods:wait(seconds)
   return self.core:wait(seconds)
 end
 
 ---Stops at once; requests in flight count as aborted.
+---Example: `run:stop()`. Raises nothing.
 function run_methods:stop()
   self.core:stop()
 end
 
 ---What was seen so far; final once the run has ended.
 ---@return eirun.LoadResult
+---Example: `print(run:result().latency.p95)`. Raises only for a run that was closed.
 function run_methods:result()
   return result_of(self)
 end
 
 ---@return eirun.LoadProgress
+---How far it is, with the last whole second's figures.
+---Example: `print(run:progress().in_flight)`. Raises only for a run that was closed.
 function run_methods:progress()
   return progress_of(self)
 end
 
 ---Closes the run; its figures are gone.
+---Example: `local run <close> = load.start(options)` closes it by itself. Raises nothing.
 function run_methods:close()
   self.core:close()
 end
@@ -316,7 +324,7 @@ run_mt.__close = function(self) self.core:close() end
 
 ---Begins a load test and returns while it runs.
 ---@param opts eirun.LoadOptions
----@return table run with wait, stop, result, progress, close; to be closed
+---@return eirun.LoadRun run to be closed
 ---Example: `local run <close> = load.start { url = url, plan = { { kind = "hold", rate = 50, duration = 60 } } }`.
 ---Raises kind "invalid" for wrong options, "denied" for an address without allowance and "network" where nobody listens,
 ---each before the first request.

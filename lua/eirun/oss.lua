@@ -66,6 +66,7 @@ end
 ---@return eirun.Object[]
 ---@return string[] folders with a delimiter
 ---Example: `for _, o in ipairs(bucket:list { prefix = "bert/" }) do print(o.key, o.size) end`.
+---Raises "not_found" for no such bucket, "denied" without the right.
 function Bucket:list(opts)
   opts = opts or {}
   local objects, folders, token = {}, {}, nil
@@ -120,6 +121,7 @@ end
 ---@param key string
 ---@return {size: integer, etag: string, crc64: integer|nil, type: string|nil, modified: string|nil}|nil
 ---Example: `if not bucket:head(key) then … end`.
+---Raises "not_found" for no such bucket, "denied" without the right.
 function Bucket:head(key)
   local ok, reply = pcall(call, self, { method = "HEAD", key = key, verb = "look at" })
   if not ok then
@@ -134,12 +136,14 @@ end
 ---Deletes an object; one that is not there is fine.
 ---@param key string
 ---Example: `bucket:delete "old.bin"`.
+---Raises "not_found" for no such bucket, "denied" without the right.
 function Bucket:delete(key)
   call(self, { method = "DELETE", key = key, verb = "delete" })
 end
 
 ---Where the bucket is: its location, `oss-cn-hangzhou`; nil when there is no such bucket.
 ---@return string|nil
+---Example: `if bucket:location() ~= "oss-" .. bucket.region then print "another region" end`. Raises "denied" for somebody else's bucket.
 function Bucket:location()
   local ok, reply = pcall(call, self, { method = "GET", query = { location = "" }, verb = "find" })
   if not ok then
@@ -181,6 +185,7 @@ end
 ---@param method? string default GET
 ---@return string
 ---Example: `print(bucket:sign "model.bin")`.
+---Raises nothing: nobody is asked whether the key exists.
 function Bucket:sign(key, seconds, method)
   local keys = target.current().credentials:get()
   local query = sign.v4_presign({ method = method or "GET", bucket = self.name, key = key, headers = {}, key_id = keys.access_key_id,

@@ -67,6 +67,7 @@ M.book_metatable = { __name = "eirun.play.book" }
 
 --- Raises kind `invalid`: for a playbook's own checks of its arguments.
 ---@param message string
+--- Example: `if arg.min > arg.max then play.fail "min is above max" end`
 function M.fail(message)
   errors.raise("invalid", spec.place() .. message)
 end

@@ -66,6 +66,7 @@ end
 ---@return {hour: number, currency: string, spot: number, on_demand: number, without_spot: number}
 --- `without_spot` is what the same instances would cost on demand
 ---Example: `price.of(pool:instances()).hour`.
+---Raises as `hour`.
 function M.of(instances)
   local sum = { hour = 0, spot = 0, on_demand = 0, without_spot = 0, currency = "CNY" }
   for _, instance in ipairs(instances) do

@@ -34,6 +34,7 @@ local guards = {}
 ---Adds a function between comparing and acting: `guard(plan)` answers true, or nil and a reason. Returns one that removes it.
 ---@param guard fun(plan: eirun.Plan): boolean|nil, string|nil
 ---@return fun()
+---Example: `local remove = resource.guard(function(plan) return plan.action ~= "update", "only new things today" end)`. Raises nothing.
 function M.guard(guard)
   guards[#guards + 1] = guard
   return function()
@@ -53,6 +54,7 @@ end
 ---Observe and compare: what would be done, with nothing done.
 ---@param resource eirun.Resource
 ---@return eirun.Plan
+---Example: `print(resource.plan(pool).action)`. Raises "conflict" for an object that is not ours, and what observing raises.
 function M.plan(resource)
   local observed = resource.observe()
   check_owner(resource, observed)
@@ -77,6 +79,8 @@ local outcomes = { create = "created", update = "updated", none = "unchanged" }
 ---@param plan eirun.Plan
 ---@return any observed what `wait` saw, else what `act` returned, else what was observed
 ---@return string outcome "created", "updated" or "unchanged"
+---Example: `local pool, outcome = resource.apply(resource.plan(wanted))`. Raises "denied" (code "guard") when a guard refuses, and what
+---acting and waiting raise.
 function M.apply(plan)
   local resource = plan.resource
   if plan.action ~= "none" then
@@ -110,6 +114,10 @@ local function sorted_keys(t)
   table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
   return keys
 end
+---The keys of a table, sorted as text: what goes over a wire or to a person is never in the order of `pairs`.
+---@param t table
+---@return any[]
+---Example: `for _, key in ipairs(resource.sorted_keys(labels)) do print(key, labels[key]) end`. Raises nothing.
 M.sorted_keys = sorted_keys
 
 -- null, nil, 0, "" and {} are five different things; 3 and 3.0 are one number.
@@ -123,6 +131,11 @@ local function equal(a, b)
   for key in pairs(b) do if a[key] == nil then return false end end
   return true
 end
+---Are two values equal, tables by content? null, nil, 0, "" and {} are five different things; 3 and 3.0 are one number.
+---@param a any
+---@param b any
+---@return boolean
+---Example: `resource.equal({ 1 }, { 1.0 })` is true. Raises nothing.
 M.equal = equal
 
 -- Lists of records are compared by what names a record, so that a reordering by the server is not a change.
@@ -189,6 +202,7 @@ end
 ---A sorted copy of a list of scalars.
 ---@param list any[]
 ---@return any[]
+---Example: `resource.sorted { "b", "a" }` is `{ "a", "b" }`. Raises nothing.
 function M.sorted(list)
   local copy = table.move(list, 1, #list, 1, {})
   table.sort(copy, function(a, b) return tostring(a) < tostring(b) end)
@@ -203,6 +217,7 @@ end
 --- ignore: paths left out; sets: paths of lists whose order means nothing
 ---@return eirun.Change[]
 ---Example: `resource.differences({ a = 1, b = 2 }, { a = 3 }, { named_only = true })` is `{{field="a", from=1, to=3}}`.
+---Raises nothing.
 function M.differences(from, to, opts)
   local changes = {}
   differ("", from or {}, to, opts or {}, changes)

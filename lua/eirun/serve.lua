@@ -241,6 +241,7 @@ end
 ---Adds an object to what `arena serve delete` deletes with the job.
 ---@param line string as kubectl writes it, `ingress.networking.k8s.io/bert`
 ---Example: `app:belongs "poddisruptionbudget.policy/bert"`. `ensure_hpa` and `ensure_ingress` call it for what they make.
+---Raises what writing its ConfigMap raises.
 function App:belongs(line)
   local extra = extra_lines(self.k8s, self.names)
   for _, known in ipairs(extra) do if known == line then return end end
@@ -252,6 +253,7 @@ end
 ---@param verb? string
 ---@return string
 ---Example: `web:url(app:path "predict")`.
+---Raises nothing.
 function App:path(verb)
   return "/v1/models/" .. self.model .. (verb and ":" .. verb or "")
 end
@@ -291,6 +293,7 @@ end
 ---Replicas of the job.
 ---@return {wanted: integer, ready: integer, available: integer}
 ---Example: `print(app:replicas().ready)`.
+---Raises what the call raises; a Deployment that is gone counts as 0 of 0.
 function App:replicas()
   local deployment = self.k8s:get("Deployment", self.deployment) or { spec = {}, status = {} }
   local status = deployment.status or {}

@@ -26,6 +26,7 @@ end
 ---@param word string
 ---@param known table<string, any> the known words are its keys
 ---@return string|nil
+---Example: `spec.nearest("lables", { labels = true })` is `labels`. Raises nothing.
 function M.nearest(word, known)
   local best, best_distance
   local words = {}
@@ -46,6 +47,7 @@ end
 
 ---Where the caller outside the library stands, "playbooks/bert.lua:31: " or "".
 ---@return string
+---Example: `error(spec.place() .. "max is below min", 0)`. Raises nothing.
 function M.place()
   for level = 2, 40 do
     local info = debug.getinfo(level, "Sl")
@@ -122,6 +124,7 @@ end
 ---Raises kind "invalid" with the caller's place.
 ---@param what string
 ---@param text string
+---Example: `spec.fail("ensure_hpa", "max is below min")`.
 M.fail = invalid
 
 return M

@@ -123,6 +123,7 @@ end
 ---Rows of cells as aligned lines.
 ---@param rows string[][]
 ---@return string
+---Example: `print(status.table { { "POD", "NODE" }, { "web-1", "node-a" } })`. Raises nothing.
 function M.table(rows)
   local widths, lines = {}, {}
   for _, row in ipairs(rows) do
@@ -189,6 +190,7 @@ end
 ---@param now eirun.Status
 ---@return string
 ---Example: `print(status.text(status.of { app = app, pool = pool }))`.
+---Raises nothing: what is not known is written so.
 function M.text(now)
   local head = M.table {
     { "job", ("%s, version %s, model %s"):format(now.job, now.version, now.model) },

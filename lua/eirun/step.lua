@@ -17,6 +17,7 @@ end
 --- One object that the step made true.
 ---@param record eirun.Record
 --- Example: `step.record { kind = "HPA", name = "bert", outcome = "created" }`
+--- Raises nothing.
 function M.record(record)
   local step = current()
   if step then
@@ -26,6 +27,7 @@ end
 
 --- A line for people: something worth knowing that is no failure.
 ---@param text string
+--- Example: `step.note "the pool keeps 2 nodes that nobody asked for"`. Raises nothing.
 function M.note(text)
   local step = current()
   if step then
@@ -36,6 +38,7 @@ end
 --- How far the step is.
 ---@param progress {done: number, total?: number, unit?: string, text?: string}
 --- Example: `step.progress { done = 3, total = 8, unit = "files" }`
+--- Raises nothing.
 function M.progress(progress)
   local step = current()
   if step then

@@ -26,6 +26,7 @@ local current
 --- The run's target.
 ---@return eirun.Target
 --- Raises kind `invalid` when nothing was opened: a library call outside a run.
+--- Example: `print(target.current().region)`
 function M.current()
   return current or errors.raise("invalid", "no target is open: this needs a run, `eirun PLAYBOOK` or `eirun --sandbox PLAYBOOK`")
 end
@@ -35,6 +36,8 @@ local clients = {}
 --- An HTTP client of this run; clients with the same options are shared.
 ---@param opts? table options of eirun.core.http.client
 ---@return userdata client
+--- Example: `target.http():request { url = "http://47.96.0.10/" }`
+--- Raises kind `invalid` outside a run.
 function M.http(opts)
   local given = { ca_file = M.current().ca_file, user_agent = "eirun/" .. require("eirun.core.build").version }
   for key, value in pairs(opts or {}) do
@@ -64,6 +67,10 @@ local function sandbox_dir(option)
   end
   return state .. "/eirun/sandbox"
 end
+--- The folder of a sandbox's state: the option's value, else the user's own.
+---@param option? string|true as `--sandbox` was given
+---@return string
+--- Example: `target.sandbox_dir "/tmp/sandbox"` is `/tmp/sandbox`. Raises nothing.
 M.sandbox_dir = sandbox_dir
 
 local function factor_of(kind)
@@ -220,6 +227,7 @@ end
 ---@param target eirun.Target
 ---@return fun() undo closes its connections and brings the one before back
 --- Example: `local undo = target.use { sandbox = true, region = "cn-hangzhou", credentials = keys, endpoints = {} }`
+--- Raises nothing.
 function M.use(target)
   local before = current
   current = target
@@ -251,6 +259,7 @@ Session.__gc = nil
 ---@param cluster? string the cluster that the playbook was given
 ---@return table session close it (`local session <close> = target.open(...)`)
 --- Raises kind `denied` without credentials, `invalid` for options that contradict each other.
+--- Example: `local session <close> = target.open({ sandbox = true }, out)`
 function M.open(options, out, cluster)
   local target = options.sandbox and open_sandbox(options) or open_real(options)
   local session = setmetatable({ state = target.state }, Session)

@@ -7,6 +7,7 @@ local task = {}
 
 --- Seconds since the Unix epoch on the run's clock.
 ---@return number seconds
+--- Example: `local started = task.now()`. Raises nothing.
 function task.now()
   return core.now()
 end
@@ -22,6 +23,8 @@ end
 
 --- Waits until a moment of the run's clock.
 ---@param at number seconds since the Unix epoch
+--- Example: `task.sleep_until(started + 60)`
+--- Errors: as `sleep`.
 function task.sleep_until(at)
   core.sleep_until(at)
 end
@@ -36,6 +39,7 @@ end
 ---   all(upload, "b")
 --- end)
 --- ```
+--- Errors: the first one; `cancelled` or `timeout` when the caller itself was stopped.
 function task.together(body)
   local scope <close> = core.scope()
   scope:spawn(body, function(fn, ...)
@@ -48,6 +52,7 @@ end
 ---@param functions function[]
 ---@return any ...
 --- Example: `local winner = task.race { function() return ask("a") end, function() return ask("b") end }`
+--- Errors: that of the first one to finish, if it ended with an error. An empty list returns at once.
 function task.race(functions)
   local scope <close> = core.scope():first()
   for _, fn in ipairs(functions) do
@@ -73,6 +78,7 @@ end
 ---@param fn function
 ---@return any ...
 --- Example: `task.shield(10, bucket.abort_upload, bucket, id)`
+--- Errors: what `fn` raises; kind `timeout` after `seconds`.
 function task.shield(seconds, fn, ...)
   local scope <close> = core.scope():first():shield()
   scope:spawn(fn, ...)
@@ -86,6 +92,7 @@ end
 ---@param limit? integer default: all at once
 ---@return any[] results
 --- Example: `local sizes = task.map(files, stat, 8)`
+--- Errors: the first one; then no further item is begun.
 function task.map(items, fn, limit)
   local results, at = {}, 0
   local function worker()
@@ -106,31 +113,45 @@ end
 --- An event: `set()` wakes all waiters and stays set, `clear()`, `notify()` wakes those who wait now (`notify("one")` one of them),
 --- `wait([seconds])` -> true, or false when the time was over.
 ---@return userdata event
+--- Example: `local ready = task.event(); ready:wait(30)`
+--- Errors: `wait` raises `cancelled` or `timeout` when the task is stopped; a time that is over is no error.
 function task.event()
   return core.event()
 end
 
+--- Values between tasks, in order.
 ---@class eirun.task.queue
 local queue = {}
 queue.__index = queue
 
 --- A queue between tasks: `put(value)`, `get([seconds])` -> value, or nil when the time was over or the queue closed, `close()`.
 ---@return eirun.task.queue
+--- Example: `local jobs = task.queue(); jobs:put "a"; print(jobs:get(5))`. Raises nothing.
 function task.queue()
   return setmetatable({ first = 1, last = 0, arrived = core.event() }, queue)
 end
 
+--- Adds a value at the end; wakes one task that waits. Never waits itself.
+---@param value any not nil
+--- Example: `jobs:put { file = "a" }`. Raises nothing.
 function queue:put(value)
   self.last = self.last + 1
   self[self.last] = value
   self.arrived:notify("one")
 end
 
+--- No more values will come: whoever waits gets nil once the queue is empty.
+--- Example: `jobs:close()`. Raises nothing.
 function queue:close()
   self.closed = true
   self.arrived:set()
 end
 
+--- Takes the oldest value; waits for one.
+---@param seconds? number default: as long as it takes
+---@return any|nil value nil when the time was over or the queue is closed and empty
+--- Example: `for job in function() return jobs:get() end do work(job) end`
+--- Errors: kind `cancelled` or `timeout` when the task was stopped meanwhile.
 function queue:get(seconds)
   local limit = seconds and core.now() + seconds
   while self.first > self.last do
@@ -149,6 +170,7 @@ end
 --- The values that this task and the tasks it starts share (`context()`), or gives this task another table (`context(t)`).
 ---@param values? table
 ---@return table
+--- Example: `task.context().tenant = "a"`. Raises nothing.
 function task.context(values)
   if values then
     return core.context(values)

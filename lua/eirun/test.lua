@@ -18,6 +18,7 @@ local LIMIT = core_clock.kind() == "virtual" and 86400 or 60
 ---@param name string what the code does, in words joined by _
 ---@param fn fun()
 --- Example: `t.test("adds", function() t.eq(1 + 1, 2) end)`
+--- What `fn` raises, or a handle that it leaves open, fails the test; `test` itself raises nothing.
 function t.test(name, fn)
   tests[#tests + 1] = { file = current_file, name = name, fn = fn }
 end
@@ -25,6 +26,7 @@ end
 --- Declares a test that cannot run here, with the reason; it is counted as skipped.
 ---@param name string
 ---@param why string
+--- Example: `t.skip("reads_a_gpu", "no GPU on this machine")`. Raises nothing.
 function t.skip(name, why)
   tests[#tests + 1] = { file = current_file, name = name, why = why }
 end
@@ -79,6 +81,10 @@ local function fail(message, level)
 end
 
 --- Fails unless both are equal; tables by content, 1 and 1.0 differ.
+---@param actual any
+---@param expected any
+---@param what? string named in the failure
+--- Example: `t.eq(json.decode "[1]", { 1 })`. Raises the first difference, with its path.
 function t.eq(actual, expected, what)
   local path, left, right = difference(actual, expected, "value")
   if path then
@@ -87,6 +93,10 @@ function t.eq(actual, expected, what)
 end
 
 --- Fails unless the value is true-ish; returns it.
+---@param value any
+---@param what? string named in the failure
+---@return any value
+--- Example: `t.ok(#pods > 0, "pods")`. Raises when it is false or nil.
 function t.ok(value, what)
   if not value then
     fail((what or "value") .. " is " .. tostring(value))
@@ -95,6 +105,9 @@ function t.ok(value, what)
 end
 
 --- Fails unless `text` contains the Lua pattern.
+---@param text string
+---@param pattern string
+--- Example: `t.match(err.message, "no stock")`. Raises when it does not.
 function t.match(text, pattern)
   if type(text) ~= "string" or not text:find(pattern) then
     fail(string.format("%s does not match %q", show(text), pattern))
@@ -104,6 +117,8 @@ end
 --- Fails unless fn raises; `kind` is an error kind, or a pattern that its message matches. Returns the error.
 ---@param kind string
 ---@param fn fun()
+---@return any err what was raised
+--- Example: `t.err("invalid", oss.bucket, "No Bucket")`. Raises when nothing was raised, or something else.
 function t.err(kind, fn, ...)
   local ok, err = pcall(fn, ...)
   if ok then
@@ -173,6 +188,7 @@ end
 ---@param path string
 ---@param filter? string plain text that a test's name must contain
 ---@return integer exit_code 0, or 1 when one failed or none ran
+--- Example: `eirun test tests/lua threshold` runs it from the command line. Raises when the folder cannot be read.
 function t.run(path, filter)
   load_all(path)
   local passed, failed, skipped = 0, 0, 0

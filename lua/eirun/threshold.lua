@@ -93,6 +93,7 @@ end
 ---Reads a list of thresholds.
 ---@param list string[]
 ---@return eirun.Threshold[]
+---Example: `threshold.parse_all { "p95<250ms", "errors<0.1%" }`. Raises as `parse`.
 function M.parse_all(list)
   local parsed = {}
   for i, text in ipairs(list) do parsed[i] = M.parse(text) end
@@ -116,6 +117,7 @@ end
 ---@param metric string
 ---@param value number|nil
 ---@return string
+---Example: `threshold.show("errors", 0.001) --> "0.1 %"`. Raises only for an unknown metric.
 function M.show(metric, value)
   if value == nil then return "no figure" end
   if metrics[metric].latency then return M.show_seconds(value) end
@@ -127,6 +129,7 @@ end
 ---@param value number seconds
 ---@return string
 ---Example: `threshold.show_seconds(0.0123) --> "12.3 ms"`.
+---Raises nothing.
 function M.show_seconds(value)
   if value >= 60 then return ("%.3g min"):format(value / 60) end
   if value >= 1 then return ("%.3g s"):format(value) end

@@ -19,9 +19,11 @@ Timeline.__index = Timeline
 
 local spot_strategies = { SpotAsPriceGo = true, SpotWithPriceLimit = true }
 
+---A time line of a job that has no samples yet.
 ---@param app eirun.App
----@param pool? eirun.NodePool
+---@param pool? eirun.NodePool whose nodes are counted
 ---@return eirun.Timeline
+---Example: `local line = timeline.new(app, pool); line:look()`. Raises nothing.
 function M.new(app, pool)
   return setmetatable({ app = app, pool = pool, samples = {} }, Timeline)
 end
@@ -52,6 +54,7 @@ local function sample(self)
 end
 
 ---Takes a sample. A look that fails leaves a gap: the load test goes on.
+---Example: `while true do line:look() task.sleep(5) end`. Raises only `cancelled`.
 function Timeline:look()
   local ok, seen = pcall(sample, self)
   if ok then
@@ -67,6 +70,7 @@ local curves = { { "wanted", "replicas wanted", "replicas" }, { "ready", "replic
 ---The samples as series for a chart, in seconds since `start`.
 ---@param start number
 ---@return table[]
+---Example: `chart.draw { series = line:series(result.started_at) }`. Raises nothing.
 function Timeline:series(start)
   local list = {}
   for _, curve in ipairs(curves) do
@@ -94,6 +98,7 @@ end
 ---The moments of the chain: more wanted, the first new node, the first new replica.
 ---@param start number
 ---@return {t: number, label: string}[]
+---Example: `for _, mark in ipairs(line:marks(started)) do print(mark.t, mark.label) end`. Raises nothing.
 function Timeline:marks(start)
   local marks = {}
   for _, row in ipairs(firsts) do

@@ -206,12 +206,14 @@ end
 ---The pool's instances with zone, type and billing.
 ---@return eirun.Instance[]
 ---Example: `for _, node in ipairs(pool:instances()) do print(node.id, node.zone, node.billing) end`.
+---Raises what the calls raise.
 function NodePool:instances()
   return ratio.instances(self)
 end
 
 ---Its state and node counts.
 ---@return {state: string, total: integer, healthy: integer, min: integer, max: integer}
+---Example: `print(pool:status().healthy)`. Raises "not_found" when the pool is gone.
 function NodePool:status()
   local now = self:refresh().detail
   local scaling, status = now.auto_scaling or {}, now.status or {}

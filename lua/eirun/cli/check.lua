@@ -31,7 +31,8 @@ local function check_globals(path, findings)
   local chunk = load(assert(fs.read(path)), "@" .. path, "t", {})
   for _, use in ipairs(require("eirun.check.globals").of(chunk)) do
     if use.assigned then
-      findings[#findings + 1] = { text = ("%s:%d: assignment to the undeclared variable '%s': write `local %s`"):format(path, use.line, use.name, use.name) }
+      findings[#findings + 1] = { text = ("%s:%d: assignment to the undeclared variable '%s': write `local %s`"):format(
+        path, use.line, use.name, use.name) }
     elseif _G[use.name] == nil then
       local near = spec.nearest(use.name, _G)
       findings[#findings + 1] = { text = ("%s:%d: undefined variable '%s'%s"):format(path, use.line, use.name,
@@ -47,7 +48,8 @@ local function watched(book, values, read)
       read[name] = true
       if not book.args[name] then
         local near = type(name) == "string" and spec.nearest(name, book.args)
-        spec.fail("argument", ("the playbook declares no argument '%s'%s"):format(tostring(name), near and (", did you mean '%s'?"):format(near) or ""))
+        spec.fail("argument", ("the playbook declares no argument '%s'%s"):format(
+          tostring(name), near and (", did you mean '%s'?"):format(near) or ""))
       elseif values[name] == nil and book.args[name].required then
         return unknown
       end

@@ -182,7 +182,8 @@ local function zsh_options(options)
     local help = option.help:gsub("[%[%]:']", "")
     local values = option.values and "(" .. table.concat(option.values, " ") .. ")" or "_files"
     local value = option.arg and (option.optional and "::" or ":") .. option.arg:lower() .. ":" .. values or ""
-    lines[#lines + 1] = ("        '--%s%s[%s]%s' \\"):format(option.name, option.arg and "=" .. (option.optional and "-" or "") or "", help, value)
+    local mark = option.arg and (option.optional and "=-" or "=") or ""
+    lines[#lines + 1] = ("        '--%s%s[%s]%s' \\"):format(option.name, mark, help, value)
   end
   return table.concat(lines, "\n")
 end

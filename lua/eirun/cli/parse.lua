@@ -111,7 +111,8 @@ local function verb_of(args)
       names[known.name] = true
     end
     local near = spec.nearest(word, names)
-    usage(("'%s' is no verb%s; a playbook's name has a / or ends in .lua"):format(word, near and (", did you mean '%s'?"):format(near) or ""))
+    usage(("'%s' is no verb%s; a playbook's name has a / or ends in .lua"):format(
+      word, near and (", did you mean '%s'?"):format(near) or ""))
   end
   return verb, at
 end

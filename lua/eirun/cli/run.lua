@@ -37,7 +37,7 @@ return function(options, words)
   end
   local values = values_of(book, options, words)
   local out = output.choose(options)
-  local session <close> = open_target(options, out, values.cluster)
+  local session <close> = open_target(options, out, values.cluster) -- luacheck: ignore 211 (it is closed)
   local code = require("eirun.play.run").run(book, values, out)
   return code
 end

@@ -76,6 +76,8 @@ M.verbs = {
     summary = "print the version and what the program is built with", options = { output } },
   { name = "completion", args = "bash|zsh", module = "eirun.cli.completion",
     summary = "print the shell's completion script", options = {} },
+  { name = "reference", args = "", module = "eirun.cli.reference",
+    summary = "print the reference of the Lua library (Markdown)", options = {} },
   { name = "man", args = "", module = "eirun.cli.man", summary = "print the manual page (roff)", options = {} },
 }
 

@@ -35,6 +35,7 @@ end
 ---@param name string
 ---@return eirun.KubeClient
 ---Example: `local k8s = kube.connect(cluster):namespace "serving"`.
+---Raises nothing; the namespace need not exist yet.
 function Client:namespace(name)
   local copy = {}
   for key, value in pairs(self) do copy[key] = value end
@@ -136,6 +137,7 @@ end
 ---@param query? table
 ---@return table
 ---Example: `k8s:raw("/version").gitVersion`.
+---Raises errors with the server's words.
 function Client:raw(path, query)
   return self:call { path = path, query = query, verb = "read", object = path }
 end
@@ -149,6 +151,7 @@ end
 ---@param kind string
 ---@param api_version? string
 ---@return eirun.KindInfo
+---Example: `k8s:kind("Deployment").plural`. Raises "not_found" for a kind that the server does not know.
 function Client:kind(kind, api_version)
   local group, short = kind:match("^(.+)/([^/]+)$")
   if group then kind, api_version = short, group end
@@ -180,6 +183,7 @@ end
 ---@param name string
 ---@return table|nil
 ---Example: `local hpa = k8s:get("HorizontalPodAutoscaler", "bert")`.
+---Raises "denied" without the right; an object that is not there is nil.
 function Client:get(kind, name)
   local info = self:kind(kind)
   local ok, object = pcall(self.call, self, { path = kinds.path(info, self.ns, name), verb = "read", object = where(info, self.ns, name) })
@@ -194,6 +198,7 @@ end
 ---@return table[] items each with its kind and apiVersion
 ---@return string resource_version of the list
 ---Example: `k8s:list("Pod", { labels = { app = "web" } })`.
+---Raises "denied" without the right.
 function Client:list(kind, opts)
   opts = opts or {}
   local info = self:kind(kind)
@@ -257,6 +262,7 @@ local patch_types = { merge = "application/merge-patch+json", json = "applicatio
 ---@param opts? {type?: "merge"|"json"|"strategic", subresource?: string}
 ---@return table
 ---Example: `k8s:patch("Deployment", "web", { spec = { replicas = 3 } }, { subresource = "scale" })`.
+---Raises "not_found" when there is no such object, "invalid" for what the server refuses, "conflict" when it changed meanwhile.
 function Client:patch(kind, name, patch, opts)
   opts = opts or {}
   local info = self:kind(kind)
@@ -271,6 +277,7 @@ end
 ---@param opts? {uid?: string, propagation?: string, grace?: integer, wait?: number seconds to wait until it is gone}
 ---@return boolean deleted false when there was nothing
 ---Example: `k8s:delete("Deployment", "web", { wait = 60 })`.
+---Raises "conflict" when `uid` is another one's, "timeout" when it is still there after `wait`.
 function Client:delete(kind, name, opts)
   opts = opts or {}
   local info = self:kind(kind)
@@ -308,6 +315,7 @@ end
 ---@param about {kind?: string, name: string, uid?: string}
 ---@return table[] events
 ---Example: `for _, e in ipairs(k8s:events { kind = "Pod", name = "web-7f5c" }) do print(e.reason, e.message) end`.
+---Raises "denied" without the right.
 function Client:events(about)
   local fields = { ["involvedObject.name"] = about.name, ["involvedObject.kind"] = about.kind, ["involvedObject.uid"] = about.uid }
   local list = self:list("Event", { fields = fields })
@@ -323,6 +331,7 @@ end
 ---@param kind string
 ---@param opts {resource_version?: string, labels?: table|string, fields?: table|string, all?: boolean, timeout?: integer}
 ---@return table stream
+---Example: `local stream <close> = k8s:open_watch("Pod", { resource_version = version })`. Raises when the server does not begin to answer.
 function Client:open_watch(kind, opts)
   local info = self:kind(kind)
   local request = request_of(self, { path = kinds.path(info, not opts.all and self.ns or nil), query = {

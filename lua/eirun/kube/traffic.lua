@@ -204,6 +204,7 @@ Web.__name = "eirun.web"
 ---@param path? string default "/"
 ---@return string
 ---Example: `web:url "/v1/models/bert:predict"`.
+---Raises nothing.
 function Web:url(path)
   return "http://" .. self.address .. (path or "/")
 end

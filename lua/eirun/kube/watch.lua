@@ -136,6 +136,7 @@ function Watch:next()
 end
 
 ---Ends the stream.
+---Example: `local pods <close> = k8s:watch "Pod"` closes it by itself. Raises nothing.
 function Watch:close()
   close(self)
 end

@@ -58,7 +58,7 @@ local httpd = {}
 ---{ size, md5 = raw bytes, crc64 = integer, ... }; a body that does not come whole leaves no file; not synced to the disk
 ---@field respond fun(self, status: integer, headers?: table, body?: string|eirun.Secret): boolean|nil, eirun.Error|nil
 ---headers are {{name, value}, ...} in this order or {name = value}, sent sorted; true once all is with the kernel
----@field respond_file fun(self, status: integer, headers?: table, path: string, offset: integer, length: integer): boolean|nil, any
+---@field respond_file fun(self, status: integer, headers?: table, path: string, offset: integer, length: integer): true|nil, eirun.Error?
 ---@field start fun(self, status: integer, headers?: table): boolean|nil, eirun.Error|nil
 ---begins a stream: chunked, unless Content-Length is given
 ---@field write fun(self, bytes: string|eirun.Secret): boolean|nil, eirun.Error|nil waits while the peer does not read

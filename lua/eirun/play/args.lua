@@ -6,13 +6,14 @@ local spec = require "eirun.spec"
 local M = { types = { "string", "integer", "number", "boolean", "path", "duration", "list", "choice" } }
 
 ---@class eirun.play.Arg
----@field type string
----@field default any
----@field help? string
----@field required? boolean
+---@field default? any a value, or its text as on the command line
+---@field help? string one line for --help
+---@field required? boolean the run ends before its first step when nobody gives a value
 ---@field min? number
 ---@field max? number
+---@field match? string Lua pattern that the text must match
 ---@field says? string what the value is called in help
+---@field values? string[] of a choice
 
 M.metatable = { __name = "eirun.play.arg" }
 
@@ -96,8 +97,8 @@ local function problem_of(arg, value)
   end
 end
 
-for _, kind in ipairs(M.types) do
-  M[kind] = function(given)
+local function declare(kind)
+  return function(given)
     given = spec.check("play." .. kind, given or {}, rules)
     declared = declared + 1
     local arg = { type = kind, order = declared }
@@ -107,6 +108,62 @@ for _, kind in ipairs(M.types) do
     return setmetatable(arg, M.metatable)
   end
 end
+
+--- An argument that is text.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `name = play.string { default = "web", match = "^[a-z-]+$", help = "name of the job" }`
+--- Raises kind `invalid` for an unknown field of the declaration; a wrong value is refused before the playbook runs.
+M.string = declare "string"
+
+--- A whole number.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `nodes = play.integer { default = 1, min = 0, max = 10, help = "nodes at least" }`
+--- Raises as `play.string`.
+M.integer = declare "integer"
+
+--- A number.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `qps = play.number { default = 10, min = 0.1, help = "requests a second of one replica" }`
+--- Raises as `play.string`.
+M.number = declare "number"
+
+--- yes or no; also true, on, 1, false, off, 0.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `load = play.boolean { default = true, help = "run the load test" }`
+--- Raises as `play.string`.
+M.boolean = declare "boolean"
+
+--- A file or folder. One that the playbook or its env file names lies beside the playbook, one of the command line where it was typed.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `model = play.path { default = "models/bert", help = "folder with the model's versions" }`
+--- Raises as `play.string`.
+M.path = declare "path"
+
+--- A time such as 90, 30s, 15m, 2h, 1d; the playbook gets seconds.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `hold = play.duration { default = "12m", help = "how long the peak lasts" }`
+--- Raises as `play.string`.
+M.duration = declare "duration"
+
+--- A list, on the command line separated by commas.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `types = play.list { required = true, help = "GPU instance types" }`
+--- Raises as `play.string`.
+M.list = declare "list"
+
+--- One of `values`.
+---@param given? eirun.play.Arg
+---@return eirun.play.Arg
+--- Example: `scaler = play.choice { values = { "cluster-autoscaler", "goatscaler" }, default = "goatscaler" }`
+--- Raises as `play.string`.
+M.choice = declare "choice"
 
 -- One value, read and checked; `source` says where it stands, for the message.
 local function convert(name, arg, value, source)

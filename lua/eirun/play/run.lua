@@ -127,6 +127,7 @@ end
 ---@param fn fun(): any
 ---@return any ... what fn returned
 --- Example: `local pool = p:step("node pool", function() return cluster:ensure_node_pool { ... } end)`
+--- Raises what `fn` raises, which ends the playbook unless it is caught.
 function Run:step(name, fn)
   return perform(self, name, fn)
 end
@@ -135,6 +136,8 @@ end
 ---@param name string
 ---@param opts {timeout: number}
 ---@param fn fun(): any
+--- Example: `p:wait("the model answers", { timeout = 300 }, function() app:wait_answer(web) end)`
+--- Raises kind `timeout` when the time is over, and what `fn` raises; either ends the playbook.
 function Run:wait(name, opts, fn)
   return perform(self, name, function()
     return task.timeout(opts.timeout, fn)
@@ -142,11 +145,18 @@ function Run:wait(name, opts, fn)
 end
 
 --- A step that only looks: a load test, a status.
+---@param name string
+---@param fn fun(): any
+---@return any ... what fn returned
+--- Example: `local now = p:probe("status", function() return status.of { app = app, pool = pool } end)`
+--- Raises what `fn` raises. A result with `ok = false` and `thresholds` fails the step but raises nothing: the run goes on and ends with
+--- exit code 4.
 Run.probe = Run.step
 
 --- Says that a step is left out, and why.
 ---@param name string
 ---@param why string
+--- Example: `p:skip("load test", "load=no")`. Raises nothing.
 function Run:skip(name, why)
   local step = begin(self, name)
   step:add_note(why)
@@ -155,6 +165,8 @@ end
 
 --- Runs steps side by side: `p:together(function(all) all:step("a", fa) all:step("b", fb) end)`.
 ---@param body fun(all: {step: fun(self, name: string, fn: fun())})
+--- Example: `p:together(function(all) all:step("pool", make_pool) all:step("model", upload) end)`
+--- Raises the first failure after the other steps were cancelled and have ended; more failures are its `causes`.
 function Run:together(body)
   task.together(function(start)
     body({
@@ -167,6 +179,7 @@ end
 
 --- A line for people.
 ---@param text string
+--- Example: `p:note("the address may need a minute")`. Raises nothing.
 function Run:note(text)
   local step = task.context().eirun_step
   if step then
@@ -178,6 +191,7 @@ end
 
 --- The run's result: `result` of the machine-readable output; its field `text` is shown to people at the end.
 ---@param result table
+--- Example: `p:report { address = web:url(), text = status.text(now) }`. Raises nothing.
 function Run:report(result)
   self.result = result
 end
