@@ -97,6 +97,8 @@ void er_signal_register(lua_State *L);
 // As er_op_wait, also for a task that is cancelled already; a cancel does not wake it when `cancel` is NULL.
 int er_op_wait_anyway(lua_State *L, struct er_op *op, void (*cancel)(struct er_op *), lua_KFunction k, lua_KContext c);
 
+// Nobody outlives the root: whatever scopes are still open end with it.
+void er_scopes_cancel(struct er_vm *vm);
 void er_scope_child_finished(struct er_scope *scope, struct er_task *child);
 const struct er_error *er_scope_reason(const struct er_scope *scope);
 // The next deadline around the task that `passed` nanoseconds would reach is made to expire.

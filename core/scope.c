@@ -12,10 +12,11 @@
 
 struct er_scope {
     struct er_vm *vm;
-    struct er_task *children; // alive
-    struct er_task *failures; // finished with an error, the first one last
-    struct er_task *winner;   // with `any`: the first to finish
-    struct er_task *owner;    // who joins it
+    struct er_task *children;     // alive
+    struct er_task *failures;     // finished with an error, the first one last
+    struct er_task *winner;       // with `any`: the first to finish
+    struct er_task *owner;        // who joins it
+    struct er_scope *prev, *next; // of the state's open ones
     size_t live;
     bool open, any, shielded;
     bool cancelled; // `reason` is set and every child has been told
@@ -110,6 +111,12 @@ void er_scope_child_finished(struct er_scope *scope, struct er_task *child) {
     }
 }
 
+void er_scopes_cancel(struct er_vm *vm) {
+    for (struct er_scope *scope = vm->scopes; scope; scope = scope->next) {
+        cancel_scope(scope, ER_CANCELLED, "cancelled: the program is ending");
+    }
+}
+
 static struct er_scope *check_scope(lua_State *L) { return luaL_checkudata(L, 1, SCOPE); }
 
 static int l_scope(lua_State *L) {
@@ -118,6 +125,11 @@ static int l_scope(lua_State *L) {
     scope->self_ref = LUA_NOREF;
     scope->open = true;
     scope->owner = scope->vm->rt->current;
+    scope->next = scope->vm->scopes;
+    if (scope->next) {
+        scope->next->prev = scope;
+    }
+    scope->vm->scopes = scope;
     return 1;
 }
 
@@ -156,6 +168,10 @@ static int l_close(lua_State *L) {
         return 0;
     }
     scope->open = false;
+    *(scope->prev ? &scope->prev->next : &scope->vm->scopes) = scope->next;
+    if (scope->next) {
+        scope->next->prev = scope->prev;
+    }
     er_timer_stop(scope->vm->rt, &scope->deadline);
     cancel_scope(scope, ER_CANCELLED, "cancelled: the block that started this task has ended");
     if (scope->live == 0) {

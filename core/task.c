@@ -46,6 +46,8 @@ static void finish(struct er_task *task) {
     task->co = NULL;
     if (task->scope) {
         er_scope_child_finished(task->scope, task); // frees it
+    } else {
+        er_scopes_cancel(vm);
     }
     vm->tasks--;
     if (er_vm_finished(vm)) {

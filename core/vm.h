@@ -13,8 +13,9 @@ struct er_vm {
     struct er_runtime *rt;
     lua_State *L;
     struct er_task *root;
-    size_t tasks; // alive, the root among them
-    const char *lua_dir; // not owned: main's argument
+    size_t tasks;            // alive, the root among them
+    struct er_scope *scopes; // open ones
+    const char *lua_dir;     // not owned: main's argument
     struct er_vm *next;
     char *announcement; // what the state said of itself by eirun.core.vm.announce
     size_t announcement_length;

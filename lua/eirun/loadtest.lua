@@ -118,7 +118,7 @@ function M.run(given)
   result.timeline, result.marks = line.samples, line:marks(result.started_at)
   local drawn = { series = series_of(result, line), bands = bands_of(result), marks = result.marks }
   step.note(chart.draw({ series = drawn.series }, chart.terminal(1)))
-  if given.report then write_html(given, result, drawn) end
+  if (given.report or "") ~= "" then write_html(given, result, drawn) end
   return result
 end
 

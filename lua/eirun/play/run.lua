@@ -242,7 +242,7 @@ function M.run(book, values, out)
     error = not ok and err or nil,
   }
   if run.result and run.result.text then
-    out:text(run.result.text)
+    out:text((run.result.text:gsub("\n*$", "\n")))
   end
   out:run_finished(run.summary)
   return exit_code(run, ok, err), run
