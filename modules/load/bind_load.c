@@ -190,7 +190,9 @@ static enum er_status set_unix(struct er_load_config *config, const char *path, 
     bool abstract = path[0] == '@';
     address->sun_family = AF_UNIX;
     memcpy(address->sun_path, path, length + 1);
-    address->sun_path[0] = abstract ? '\0' : path[0];
+    if (abstract) {
+        address->sun_path[0] = '\0';
+    }
     config->address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
     return ER_OK;
 }

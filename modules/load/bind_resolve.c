@@ -17,10 +17,14 @@ struct lookup {
     struct er_op op;
     uv_getaddrinfo_t request;
     struct er_runtime *rt;
-    struct lookup **owner; // the userdata that waits; NULL: it is gone, the callback frees
+    bool waiting; // false: the userdata is gone, the callback frees
     int status;
     bool done;
     char address[64];
+};
+
+struct lookup_box { // the userdata
+    struct lookup *lookup;
 };
 
 static const char *const lookup_type = "eirun.load.lookup";
@@ -43,7 +47,7 @@ static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
         read_address(lookup, found);
         uv_freeaddrinfo(found);
     }
-    if (lookup->owner) {
+    if (lookup->waiting) {
         er_op_done(&lookup->op);
     } else {
         er_free(lookup);
@@ -51,13 +55,13 @@ static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
 }
 
 static int l_lookup_close(lua_State *L) {
-    struct lookup **box = luaL_checkudata(L, 1, lookup_type);
-    struct lookup *lookup = *box;
-    *box = NULL;
+    struct lookup_box *box = luaL_checkudata(L, 1, lookup_type);
+    struct lookup *lookup = box->lookup;
+    box->lookup = NULL;
     if (lookup && lookup->done) {
         er_free(lookup);
     } else if (lookup) {
-        lookup->owner = NULL;
+        lookup->waiting = false;
         uv_cancel((uv_req_t *)&lookup->request);
     }
     return 0;
@@ -107,7 +111,7 @@ static int push_route(lua_State *L, const struct er_route *route) {
 static int k_resolve(lua_State *L, int status, lua_KContext context) {
     (void)status;
     (void)context;
-    struct lookup *lookup = *(struct lookup **)luaL_checkudata(L, 3, lookup_type);
+    struct lookup *lookup = ((struct lookup_box *)luaL_checkudata(L, 3, lookup_type))->lookup;
     er_task_check(L);
     return push_result(L, lookup, lua_tostring(L, 1));
 }
@@ -135,15 +139,15 @@ static int refuse(lua_State *L, const char *host, lua_Integer port) {
 
 static int look_up(lua_State *L, const char *host) {
     er_handle_type(L, lookup_type, NULL, l_lookup_close);
-    struct lookup **box = er_handle_new(L, sizeof *box, lookup_type);
+    struct lookup_box *box = er_handle_new(L, sizeof(struct lookup_box), lookup_type);
     struct lookup *lookup = er_calloc(1, sizeof *lookup);
     int status = lookup ? begin(lookup, er_runtime_of(L), host) : UV_ENOMEM;
     if (status != 0) {
         er_free(lookup);
         return er_push_errno(L, status, "resolve", host);
     }
-    lookup->owner = box;
-    *box = lookup;
+    lookup->waiting = true;
+    box->lookup = lookup;
     return er_op_wait(L, &lookup->op, cancel_lookup, k_resolve, 0);
 }
 

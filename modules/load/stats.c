@@ -128,7 +128,7 @@ static struct er_hdr *spare_hdr(struct er_load_stats *stats) {
 static void keep_spare(struct er_load_stats *stats, struct er_hdr *hdr) {
     if (stats->spare_count == stats->spare_capacity) {
         size_t capacity = stats->spare_capacity ? 2 * stats->spare_capacity : 8;
-        struct er_hdr **spare = er_realloc(stats->spare, capacity * sizeof *spare);
+        struct er_hdr **spare = er_realloc(stats->spare, capacity * sizeof(void *));
         if (!spare) {
             free_hdr(hdr);
             return;
