@@ -1,49 +1,69 @@
 -- SPDX-License-Identifier: Apache-2.0
 ---@meta eirun.core.load
--- What the C module modules/load/bind_load.c offers; a test compares the names. eirun.load is its face.
+-- What the C module modules/load/bind_load.c offers; a test compares the names. Playbooks use eirun.load.
 local load = {}
 
----@class eirun.core.LoadRun
-local run = {}
+---@class eirun.core.load.Options
+---@field unix? string path of a socket, "@name" for an abstract one; else address and port
+---@field address? string an IP address
+---@field port? integer
+---@field requests (string|eirun.Secret)[] whole requests as bytes, taken in turn
+---@field pieces? number[][] {rate from, rate to, seconds}: linear in between
+---@field instants? number[] send times in seconds, instead of pieces
+---@field closed? integer connections of a closed loop, instead of pieces; each sends when it was answered
+---@field closed_seconds? number
+---@field threads? integer that send, in real time only; default 0: the loop's own
+---@field slices? number[][] {from, to} in seconds of the plan, judged apart; at most 64
+---@field arrivals? "even"|"poisson"
+---@field seed? integer
+---@field timeout? number seconds, default 30
+---@field max_connections? integer default 4096
+---@field max_body? integer bytes, default 64 MiB
+---@field keep_alive? boolean default true
+---@field status? integer the only good one
+---@field contains? string a good body holds it
+---@field head? boolean answers have no body
 
----Begins a run. Options: `unix` or `address` and `port`; `requests`: complete bytes of each, strings or secrets, taken in turn;
----`pieces` ({from, to, seconds} each), `instants` (seconds) or `closed` (connections) with `closed_seconds`; `slices` ({from, to}
----each); arrivals, seed, timeout, max_connections, max_body, keep_alive, head, status, contains, threads.
----@param opts table
----@return eirun.core.LoadRun|nil
----@return eirun.Error|nil
-function load.start(opts) end
+---@class eirun.core.load.Run
+local Run = {}
 
----Where a host leads: by the route table, else by its name. May wait.
+---Waits for the end, or for some seconds.
+---@param seconds? number
+---@return boolean finished
+function Run:wait(seconds) end
+
+---Ends it; what is in flight counts as aborted.
+function Run:stop() end
+
+---Counts and latencies. slices[1] is the whole plan, slices[i + 1] the i-th one asked for.
+---@param brief? boolean without the slices' latencies
+---@return table
+function Run:state(brief) end
+
+---What each second of the plan saw.
+---@param from? integer the first second wanted, default 0
+---@return eirun.LoadSecond[]
+function Run:series(from) end
+
+---The counters of a slice that are not empty.
+---@param slice? integer default 1
+---@return integer[][] {lowest, highest, count, index} in microseconds
+function Run:histogram(slice) end
+
+---Frees it; also __close and __gc.
+function Run:close() end
+
+---Starts a run.
+---@param options eirun.core.load.Options
+---@return eirun.core.load.Run|nil
+---@return eirun.Error|nil invalid, network, internal
+function load.start(options) end
+
+---Where a host leads: the route table first, else the first address of its name.
 ---@param host string
 ---@param port integer
----@return {unix?: string, address?: string, port?: integer, routed?: boolean}|nil
----@return eirun.Error|nil
+---@return table|nil place {unix} or {address, port}, and `routed` when the route table said so
+---@return eirun.Error|nil network, denied, not_found
 function load.resolve(host, port) end
-
----Waits until it has ended or `seconds` have passed; answers whether it has ended.
----@param seconds? number
----@return boolean
-function run:wait(seconds) end
-
----Stops at once; what is in flight counts as aborted.
-function run:stop() end
-
----Counts, slices and lateness so far; `brief` leaves the latencies of the slices out.
----@param brief? boolean
----@return table
-function run:state(brief) end
-
----Seconds of the plan from `from` on.
----@param from? integer
----@return eirun.LoadSecond[]
-function run:series(from) end
-
----Counters of a slice that are not empty, {lowest, highest, count, index} each, in microseconds.
----@param slice? integer 1 is the whole plan
----@return integer[][]
-function run:histogram(slice) end
-
-function run:close() end
 
 return load
