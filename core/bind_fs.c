@@ -81,12 +81,13 @@ static int l_job_close(lua_State *L) {
 // Pushes the box of a new job for `path`. [-0, +1, m]
 static struct job *new_job(lua_State *L, const char *path, void (*run)(struct job *job)) {
     struct job_box *box = er_handle_new(L, sizeof *box, JOB);
-    box->job = er_calloc(1, sizeof *box->job);
-    if (!box->job || !(box->job->path = er_strdup(path))) {
+    struct job *job = box->job = er_calloc(1, sizeof *job);
+    if (!job || !(job->path = er_strdup(path))) {
         luaL_error(L, "not enough memory");
+        return NULL;
     }
-    box->job->run = run;
-    return box->job;
+    job->run = run;
+    return job;
 }
 
 static void run_work(struct er_work *work) {
