@@ -265,6 +265,21 @@ t.test("a_watch_from_a_forgotten_version_gets_an_error_event", function()
   t.match(event.object.message, "^too old resource version: 3 %(%d+%)$")
 end)
 
+t.test("the_past_is_kept_for_five_minutes", function()
+  local plane = lib.new()
+  local first = plane:ok("POST", CONFIGMAPS, cm("a"))
+  local function change(times)
+    for i = 1, times do plane:patch("merge", CONFIGMAPS .. "/a", { data = { n = tostring(i) } }) end
+  end
+  change(500)
+  local store, r = plane.kube.store, plane.kube.registry.resources.configmaps
+  t.eq(#store:since(r, tonumber(first.metadata.resourceVersion)), 500)
+  plane:advance(400)
+  change(1000)
+  t.eq(store:since(r, tonumber(first.metadata.resourceVersion)), nil)
+  t.eq(#store:since(r, store.rv - 100), 100)
+end)
+
 t.test("objects_outlive_a_restart_and_versions_go_on", function()
   local plane = lib.new()
   local made = plane:ok("POST", CONFIGMAPS, cm("a", { k = "v" }))

@@ -76,7 +76,7 @@ end
 function kube.start(ctx)
   if ctx.options and ctx.options.kubeconfig then return end
   local random = ctx.rng "kube"
-  local store = Store.new(ctx.store)
+  local store = Store.new(ctx.store, ctx.now)
   local registry = Registry.new { store = store, now = ctx.now, random = random }
   local face = new_face(ctx, store, registry, random)
   local function ca_pem() return ctx.ca and ctx.ca.cert_pem end

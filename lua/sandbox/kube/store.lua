@@ -13,11 +13,11 @@ Store.__index = Store
 local KIND = "kube"
 -- resourceVersions are handed out from blocks, so that a restart need not know the last one used.
 local BLOCK = 10000
--- How many events of one resource a late watch can still catch up with.
-local RING_MAX, RING_KEEP = 4000, 3000
+-- A late watch can catch up with the events of the last five minutes, as far as these are not too many.
+local RING_SECONDS, RING_LEAST, RING_MAX = 300, 200, 4000
 
 local function new_table()
-  return { by_key = {}, keys = {}, ring = {}, floor = 0, watchers = {}, subscribers = {} }
+  return { by_key = {}, keys = {}, ring = {}, ring_limit = 2 * RING_LEAST, floor = 0, watchers = {}, subscribers = {} }
 end
 
 local function place(keys, key)
@@ -67,9 +67,9 @@ local function next_rv(self)
   return self.rv
 end
 
--- The store on the sandbox's own: `base` has get, put, delete, each, tx.
-function Store.new(base)
-  local self = setmetatable({ base = base, tables = {}, open = nil }, Store)
+-- The store on the sandbox's own: `base` has get, put, delete, each, tx; now() answers seconds.
+function Store.new(base, now)
+  local self = setmetatable({ base = base, now = now, tables = {}, open = nil }, Store)
   for id in pairs(resources.by_id) do self.tables[id] = new_table() end
   load(self)
   self.rv = base:get("kube.meta", "rv") or 1
@@ -112,14 +112,24 @@ function Store:count(r)
   return #table_of(self, r).keys
 end
 
+-- Looked at only when the ring has doubled, so that an event costs nothing on average.
+local function trim(t, now)
+  local ring, n = t.ring, #t.ring
+  local first = math.max(1, n - RING_MAX)
+  while n - first > RING_LEAST and ring[first].at < now - RING_SECONDS do first = first + 1 end
+  if first > 1 then
+    t.floor = ring[first - 1].rv
+    t.ring = table.move(ring, first, n, 1, {})
+  end
+  t.ring_limit = 2 * math.max(#t.ring, RING_LEAST)
+end
+
 local function publish(self, events)
   for _, event in ipairs(events) do
     local t = self.tables[event.r.id]
+    event.at = self.now()
     t.ring[#t.ring + 1] = event
-    if #t.ring > RING_MAX then
-      t.floor = t.ring[#t.ring - RING_KEEP].rv
-      t.ring = table.move(t.ring, #t.ring - RING_KEEP + 1, #t.ring, 1, {})
-    end
+    if #t.ring >= t.ring_limit then trim(t, event.at) end
     for _, watcher in ipairs(t.watchers) do watcher(event) end
     for _, fn in ipairs(t.subscribers) do fn(event) end
   end

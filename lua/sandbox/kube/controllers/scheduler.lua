@@ -73,6 +73,7 @@ end
 local function in_turn(a, b)
   local x, y = a.spec.priority or 0, b.spec.priority or 0
   if x ~= y then return x > y end
+  if a.metadata.name == b.metadata.name then return a.metadata.namespace < b.metadata.namespace end
   return common.oldest_first(a, b)
 end
 
