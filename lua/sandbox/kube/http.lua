@@ -25,7 +25,8 @@ end
 
 function Face:headers(content_type, warnings)
   self.requests = (self.requests or 0) + 1
-  local list = { { "Audit-Id", ("00000000-0000-4000-8000-%012x"):format(self.requests) }, { "Cache-Control", "no-cache, private" }, { "Content-Type", content_type } }
+  local list = { { "Audit-Id", ("00000000-0000-4000-8000-%012x"):format(self.requests) }, { "Cache-Control", "no-cache, private" },
+    { "Content-Type", content_type } }
   for _, text in ipairs(warnings or {}) do
     list[#list + 1] = { "Warning", ('299 - "%s"'):format(text:gsub('[\\"]', "\\%0")) }
   end

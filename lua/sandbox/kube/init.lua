@@ -18,8 +18,8 @@ local kube = {}
 
 local ADAPTER = "ack-alibaba-cloud-metrics-adapter"
 -- The autoscaler works on its own, since it asks others.
-local CONTROLLERS = { "deployment", "replicaset", "volumes", "endpointslice", "disruption", "namespace", "garbage", "nodes", "scheduler",
-  "expiry" }
+local CONTROLLERS = { "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "volumes", "endpointslice",
+  "disruption", "namespace", "garbage", "nodes", "scheduler", "expiry" }
 local AUTOSCALER = { "hpa" }
 
 local function adapter_service()

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Validation by kind: rules[id](c, new, old) adds causes to the collector; old is nil for a create.
 local json = require "eirun.core.json"
+local cron = require "sandbox.kube.cron"
 local pod = require "sandbox.kube.validate_pod"
 local quantity = require "sandbox.kube.quantity"
 local selector = require "sandbox.kube.selector"
@@ -95,6 +96,19 @@ rules["jobs.batch"] = function(c, new, old)
   validate.immutable(c, new.spec.selector, old.spec.selector, "spec.selector")
   if not new.spec.suspend then validate.immutable(c, new.spec.template, old.spec.template, "spec.template") end
   validate.immutable(c, new.spec.completions, old.spec.completions, "spec.completions")
+end
+
+rules["cronjobs.batch"] = function(c, new)
+  local spec = new.spec
+  if (spec.schedule or "") == "" then
+    c.required("spec.schedule")
+  elseif not cron.parse(spec.schedule) then
+    c.invalid("spec.schedule", spec.schedule, "expected exactly 5 fields, or a descriptor such as @hourly")
+  end
+  if not value.contains({ "Allow", "Forbid", "Replace" }, spec.concurrencyPolicy) then
+    c.unsupported("spec.concurrencyPolicy", spec.concurrencyPolicy, { "Allow", "Forbid", "Replace" })
+  end
+  if #(new.metadata.name or "") > 52 then c.invalid("metadata.name", new.metadata.name, "must be no more than 52 characters") end
 end
 
 local SERVICE_TYPES = { "ClusterIP", "ExternalName", "LoadBalancer", "NodePort" }

@@ -6,6 +6,8 @@ local value = require "sandbox.kube.value"
 
 local common = {}
 
+local LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+
 function common.split(key)
   local ns, name = key:match("^([^/]*)/(.*)$")
   return ns ~= "" and ns or nil, name
@@ -87,6 +89,16 @@ function common.pod_from(template, owner_resource, owner)
       ownerReferences = json.array { common.owner_reference(owner_resource, owner) } },
     spec = value.copy(template.spec),
   }
+end
+
+-- FNV-1a of a text in Kubernetes' safe letters.
+function common.hash(text)
+  local h = 2166136261
+  for i = 1, #text do h = ((h ~ text:byte(i)) * 16777619) & 0xffffffff end
+  return (tostring(h):gsub("%d", function(d)
+    local at = (d:byte() % #LETTERS) + 1
+    return LETTERS:sub(at, at)
+  end))
 end
 
 return common

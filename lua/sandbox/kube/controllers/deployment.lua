@@ -16,17 +16,6 @@ local WHO = { manager = "kube-controller-manager" }
 local HASH = "pod-template-hash"
 local REVISION = "deployment.kubernetes.io/revision"
 local DESIRED, MAX = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
-local LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-
--- FNV-1a of the template's JSON in Kubernetes' safe letters.
-local function hash_of(template)
-  local h = 2166136261
-  for i = 1, #template do h = ((h ~ template:byte(i)) * 16777619) & 0xffffffff end
-  return (tostring(h):gsub("%d", function(d)
-    local at = (d:byte() % #LETTERS) + 1
-    return LETTERS:sub(at, at)
-  end))
-end
 
 local function bare_template(template)
   return value.with(template, { "metadata", "labels", HASH }, nil)
@@ -58,7 +47,7 @@ local function annotations_for(d, rs, revision)
 end
 
 local function replica_set(d, replicas, revision)
-  local hash = hash_of(json.encode(d.spec.template))
+  local hash = common.hash(json.encode(d.spec.template))
   local template = value.copy(d.spec.template)
   template.metadata.labels = template.metadata.labels or {}
   template.metadata.labels[HASH] = hash

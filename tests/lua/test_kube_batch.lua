@@ -1,0 +1,175 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Jobs, CronJobs, DaemonSets and StatefulSets.
+local t = require "eirun.test"
+local cron = require "sandbox.kube.cron"
+local json = require "eirun.core.json"
+local lib = require "lib_kube"
+
+local PODS = "/api/v1/namespaces/default/pods"
+local JOBS = "/apis/batch/v1/namespaces/default/jobs"
+local PATIENT = { lag = { node_lease = 1e6 } }
+
+local function pods(plane)
+  return plane:ok("GET", PODS).items
+end
+
+local function template(more)
+  return { metadata = { labels = { app = "x" } }, spec = { restartPolicy = more and more.restart,
+    containers = json.array { { name = "c", image = "i:1" } } } }
+end
+
+local function end_pod(plane, pod, phase)
+  plane:patch("merge", PODS .. "/" .. pod.metadata.name .. "/status", { status = { phase = phase } })
+  plane:settle()
+end
+
+local function condition(obj, type)
+  for _, c in ipairs(obj.status.conditions or {}) do
+    if c.type == type then return c end
+  end
+end
+
+local function start_job(plane, spec)
+  spec.template = template { restart = "Never" }
+  plane:ok("POST", JOBS, { metadata = { name = "j" }, spec = spec })
+  plane:settle()
+end
+
+t.test("a_job_runs_until_enough_pods_have_succeeded", function()
+  local plane = lib.new()
+  start_job(plane, { completions = 3, parallelism = 2 })
+  t.eq(#pods(plane), 2)
+  for _, pod in ipairs(pods(plane)) do end_pod(plane, pod, "Succeeded") end
+  t.eq(#pods(plane), 3)
+  local job = plane:ok("GET", JOBS .. "/j")
+  t.eq({ job.status.active, job.status.succeeded, job.status.conditions }, { 1, 2 })
+  for _, pod in ipairs(pods(plane)) do
+    if pod.status.phase == "Pending" then end_pod(plane, pod, "Succeeded") end
+  end
+  job = plane:ok("GET", JOBS .. "/j")
+  t.eq({ condition(job, "Complete").reason, job.status.succeeded, #pods(plane) }, { "CompletionsReached", 3, 3 })
+  t.ok(job.status.completionTime, "a complete job says when")
+end)
+
+t.test("a_job_gives_up_behind_its_backoff_limit", function()
+  local plane = lib.new()
+  start_job(plane, { backoffLimit = 1 })
+  end_pod(plane, pods(plane)[1], "Failed")
+  t.eq(#pods(plane), 1)
+  plane:advance(20)
+  t.eq(#pods(plane), 2)
+  for _, pod in ipairs(pods(plane)) do
+    if pod.status.phase == "Pending" then end_pod(plane, pod, "Failed") end
+  end
+  local c = condition(plane:ok("GET", JOBS .. "/j"), "Failed")
+  t.eq({ c.status, c.reason }, { "True", "BackoffLimitExceeded" })
+end)
+
+t.test("an_indexed_job_gives_each_pod_its_number", function()
+  local plane = lib.new()
+  start_job(plane, { completions = 2, parallelism = 2, completionMode = "Indexed" })
+  local seen = {}
+  for _, pod in ipairs(pods(plane)) do seen[pod.metadata.annotations["batch.kubernetes.io/job-completion-index"]] = true end
+  t.eq(seen, { ["0"] = true, ["1"] = true })
+end)
+
+t.test("a_finished_job_goes_after_its_time_to_live", function()
+  local plane = lib.new()
+  start_job(plane, { ttlSecondsAfterFinished = 60 })
+  end_pod(plane, pods(plane)[1], "Succeeded")
+  plane:advance(40)
+  t.eq(plane:call("GET", JOBS .. "/j"), 200)
+  plane:advance(40)
+  t.eq({ plane:call("GET", JOBS .. "/j"), #pods(plane) }, { 404, 0 })
+end)
+
+t.test("a_job_deleted_without_a_policy_orphans_its_pods_with_a_warning", function()
+  local plane = lib.new()
+  start_job(plane, {})
+  local _, _, headers = plane:call("DELETE", JOBS .. "/j")
+  t.match(headers.Warning, "child pods are preserved by default when jobs are deleted")
+  plane:settle()
+  t.eq(#pods(plane), 1)
+end)
+
+-- 2026-01-05 is a Monday.
+t.test("cron_schedules", function()
+  local monday = 1767600000
+  for text, wanted in pairs { ["*/5 * * * *"] = "08:05 05", ["0 9 * * *"] = "09:00 05", ["30 7 * * *"] = "07:30 06",
+    ["0 0 1 * *"] = "00:00 01", ["15 10 * * tue-thu"] = "10:15 06", ["@hourly"] = "09:00 05", ["0 12 13 * 5"] = "12:00 09" } do
+    t.eq(os.date("!%H:%M %d", cron.next(cron.parse(text), monday)), wanted, text)
+  end
+  for _, text in ipairs { "* * * *", "60 * * * *", "a b c d e", "*/0 * * * *", "" } do t.eq(cron.parse(text), nil) end
+end)
+
+t.test("a_cron_job_starts_one_job_a_time_and_keeps_its_history_short", function()
+  local plane = lib.new(PATIENT)
+  plane:ok("POST", "/apis/batch/v1/namespaces/default/cronjobs", { metadata = { name = "cj" }, spec = { schedule = "*/5 * * * *",
+    concurrencyPolicy = "Forbid", successfulJobsHistoryLimit = 1,
+    jobTemplate = { spec = { template = template { restart = "Never" } } } } })
+  plane:advance(1000)
+  t.eq(#plane:ok("GET", JOBS).items, 1)
+  for _ = 1, 3 do
+    for _, pod in ipairs(pods(plane)) do end_pod(plane, pod, "Succeeded") end
+    plane:advance(300)
+  end
+  local list = plane:ok("GET", JOBS).items
+  t.eq(#list, 2)
+  t.match(list[1].metadata.name, "^cj%-%d+$")
+end)
+
+t.test("a_daemon_runs_on_every_node_that_fits", function()
+  local plane = lib.new(PATIENT)
+  plane:node("a", { labels = { gpu = "yes" } })
+  plane:node("b")
+  local spec = template()
+  spec.spec.nodeSelector = { gpu = "yes" }
+  plane:ok("POST", "/apis/apps/v1/namespaces/default/daemonsets", { metadata = { name = "ds" },
+    spec = { selector = { matchLabels = { app = "x" } }, template = spec } })
+  plane:settle()
+  t.eq({ #pods(plane), pods(plane)[1].spec.nodeName }, { 1, "a" })
+  plane:node("c", { labels = { gpu = "yes" } })
+  t.eq(#pods(plane), 2)
+  plane:run_all "default"
+  local ds = plane:ok("GET", "/apis/apps/v1/namespaces/default/daemonsets/ds")
+  t.eq({ ds.status.desiredNumberScheduled, ds.status.numberReady, ds.status.updatedNumberScheduled }, { 2, 2, 2 })
+end)
+
+local SETS = "/apis/apps/v1/namespaces/default/statefulsets"
+
+t.test("a_stateful_set_starts_its_pods_in_order_with_their_claims", function()
+  local plane = lib.new(PATIENT)
+  plane:node("n")
+  for i = 0, 1 do
+    plane:ok("POST", "/api/v1/persistentvolumes", { metadata = { name = "pv" .. i }, spec = { capacity = { storage = "1Gi" },
+      accessModes = json.array { "ReadWriteOnce" }, hostPath = { path = "/x" } } })
+  end
+  plane:ok("POST", SETS, { metadata = { name = "db" }, spec = { replicas = 2, serviceName = "db",
+    selector = { matchLabels = { app = "x" } }, template = template(), volumeClaimTemplates = json.array { { metadata = { name = "data" },
+      spec = { accessModes = json.array { "ReadWriteOnce" }, resources = { requests = { storage = "1Gi" } } } } } } })
+  plane:settle()
+  t.eq({ #pods(plane), pods(plane)[1].metadata.name }, { 1, "db-0" })
+  plane:run_all "default"
+  plane:run_all "default"
+  t.eq({ #pods(plane), pods(plane)[2].metadata.name }, { 2, "db-1" })
+  t.eq(plane:ok("GET", "/api/v1/namespaces/default/persistentvolumeclaims/data-db-1").status.phase, "Bound")
+  local status = plane:ok("GET", SETS .. "/db").status
+  t.eq({ status.readyReplicas, status.currentRevision == status.updateRevision }, { 2, true })
+end)
+
+t.test("a_stateful_set_rolls_from_the_highest_number_down", function()
+  local plane = lib.new(PATIENT)
+  plane:node("n")
+  plane:ok("POST", SETS, { metadata = { name = "db" }, spec = { replicas = 2, serviceName = "db",
+    selector = { matchLabels = { app = "x" } }, template = template() } })
+  plane:settle()
+  plane:run_all "default"
+  plane:run_all "default"
+  plane:patch("strategic", SETS .. "/db", { spec = { template = { spec = { containers = { { name = "c", image = "i:2" } } } } } })
+  plane:settle()
+  local going = {}
+  for _, pod in ipairs(pods(plane)) do
+    if pod.metadata.deletionTimestamp then going[#going + 1] = pod.metadata.name end
+  end
+  t.eq(going, { "db-1" })
+end)
