@@ -48,7 +48,7 @@ struct er_http_call {
     unsigned digests;                 // ER_DIGEST_BITs of what the sink is given
     int64_t timeout, connect_timeout, stall_timeout;
     int64_t max_body;  // of an answer kept in memory
-    bool http2;        // over TLS negotiated, else by prior knowledge; one connection carries all requests
+    bool http2;        // over TLS negotiated and only for requests without a body, else by prior knowledge
     bool stream;       // er_http_read instead of a body
     bool expect_close; // the connection is not used again
     bool decompress;   // ask for gzip and undo it

@@ -11,9 +11,19 @@ enum { ER_HTTP_IDLE_EASY = 16 };
 
 enum er_transfer_state { ER_TRANSFER_WAITS, ER_TRANSFER_RUNS, ER_TRANSFER_DONE };
 
+// Connections that requests share. Those of HTTP/2 are apart: curl would give a kept 1.1 connection to a request for 2.
+enum { ER_HTTP_POOL_1, ER_HTTP_POOL_2, ER_HTTP_POOLS };
+struct er_http_pool {
+    struct er_http_client *client;
+    CURLM *multi;     // NULL before the first transfer, and after memory ran out
+    uv_timer_t timer; // curl's own timers, in real time
+    uv_idle_t soon;   // curl's timer of zero: the next turn of the loop
+};
+
 struct er_transfer {
     struct er_http_reply reply; // first: the caller's pointer is ours
     struct er_http_client *client;
+    struct er_http_pool *pool;
     enum er_transfer_state state;
     struct er_transfer *prev, *next; // of the client's list for that state
     CURL *easy;                      // NULL unless it runs
@@ -47,10 +57,8 @@ struct er_transfers {
 struct er_http_client {
     struct er_runtime *rt;
     const struct er_curl *curl;
-    CURLM *multi;
-    uv_timer_t timer; // curl's own timers, in real time
-    uv_idle_t soon;   // curl's timer of zero: the next turn of the loop
-    int closing;      // uv handles that still have to close
+    struct er_http_pool pools[ER_HTTP_POOLS];
+    int closing; // uv handles that still have to close
     struct er_transfers waiting, running;
     int64_t running_count, max_running;
     bool starting; // somebody further out begins those that wait
@@ -62,8 +70,10 @@ struct er_http_client {
     bool insecure;
 };
 
-// http_client.c
-void er_http_reap(struct er_http_client *client);
+// http_pool.c
+void er_http_pool_init(struct er_http_client *client, struct er_http_pool *pool);
+enum er_status er_http_pool_open(struct er_http_pool *pool);            // ER_NO_MEMORY; may be open already
+void er_http_pool_close(struct er_http_pool *pool, uv_close_cb closed); // `closed` is called twice, with data = pool
 // http_setup.c
 enum er_status er_http_build_headers(struct er_transfer *t, const struct er_http_call *call);
 enum er_status er_http_set_options(struct er_transfer *t);

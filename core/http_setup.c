@@ -110,8 +110,8 @@ static void set_common(struct setter *s, struct er_transfer *t) {
     if (t->decompress) {
         SET(s, CURLOPT_ACCEPT_ENCODING, "gzip");
     }
-    if (t->sink_file) {
-        SET(s, CURLOPT_BUFFERSIZE, 128 * 1024L);
+    if (t->sink_file) { // refused where the handle still has the buffer of an earlier transfer, which will do
+        (void)s->curl->easy_setopt(s->easy, CURLOPT_BUFFERSIZE, 128 * 1024L);
     }
 }
 

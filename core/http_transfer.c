@@ -95,7 +95,9 @@ static void note_sent(struct er_transfer *t) {
 static void stop_running(struct er_transfer *t) {
     struct er_http_client *client = t->client;
     note_sent(t);
-    client->curl->multi_remove_handle(client->multi, t->easy);
+    if (t->pool->multi) {
+        client->curl->multi_remove_handle(t->pool->multi, t->easy);
+    }
     give_back_easy(client, t->easy);
     t->easy = NULL;
     unlink_from(&client->running, t);
@@ -187,14 +189,14 @@ static CURL *take_easy(struct er_http_client *client) {
 }
 
 static enum er_status put_on_multi(struct er_transfer *t) {
-    enum er_status status = er_http_set_options(t);
+    enum er_status status = er_http_pool_open(t->pool);
+    if (status == ER_OK) {
+        status = er_http_set_options(t);
+    }
     if (status != ER_OK) {
         return status;
     }
-    if (!t->client->multi) {
-        return ER_NO_MEMORY;
-    }
-    CURLMcode code = t->client->curl->multi_add_handle(t->client->multi, t->easy);
+    CURLMcode code = t->client->curl->multi_add_handle(t->pool->multi, t->easy);
     return code == CURLM_OK ? ER_OK : code == CURLM_OUT_OF_MEMORY ? ER_NO_MEMORY : ER_INTERNAL;
 }
 
@@ -305,7 +307,6 @@ static bool copy_call(struct er_transfer *t, const struct er_http_call *call) {
     t->timeout = call->timeout;
     t->connect_timeout = call->connect_timeout;
     t->stall_timeout = call->stall_timeout;
-    t->http2 = call->http2;
     t->stream = call->stream;
     t->expect_close = call->expect_close;
     t->decompress = call->decompress;
@@ -333,6 +334,11 @@ static enum er_status prepare(struct er_transfer *t, const struct er_routes *rou
     if (set_tls_name(t) != ER_OK || er_http_build_headers(t, call) != ER_OK || !t->reply.digests != !call->digests) {
         return no_memory(err);
     }
+    // curl 7.88 keeps the socket to write to in the connection, not in the transfer: an upload over a shared HTTP/2
+    // connection stands still when a request without a body joins it. So bodies go by HTTP/1.1 where TLS lets us
+    // choose.
+    t->http2 = call->http2 && !(t->has_body && t->place.tls);
+    t->pool = &t->client->pools[t->http2 ? ER_HTTP_POOL_2 : ER_HTTP_POOL_1];
     status = set_route(t, routes, err);
     return status == ER_OK && call->body_file ? er_http_open_body(t, call->body_file, call->body_length, err) : status;
 }

@@ -55,7 +55,7 @@ local function with_nginx(fn)
       error("nginx ended: " .. tostring(result and result.stderr))
     end,
     function()
-      wait_for(dir .. "/tls")
+      wait_for(dir .. "/pid") -- written when the sockets listen
       http.routes { { host = "h2.test", unix = dir .. "/tls" }, { host = "plain.test", unix = dir .. "/plain" } }
       local client <close> = assert(http.client { ca_file = dir .. "/cert.pem" })
       fn(client)
@@ -120,11 +120,32 @@ test("cancelled_stream_leaves_the_connection_to_others", function()
   end)
 end)
 
-test("large_answer_and_body_pass_through_windows", function()
+test("large_answer_passes_through_windows", function()
   with_nginx(function(client)
     t.eq(#assert(client:request { url = "https://h2.test/big", http_version = "2" }).body, 1 << 20)
-    local body = ("y"):rep(3 << 20)
-    local answer = assert(client:request { url = "https://h2.test/length", method = "PUT", http_version = "2", body = body })
-    t.eq(answer.body, tostring(#body))
+  end)
+end)
+
+test("uploads_and_requests_side_by_side_all_end", function()
+  with_nginx(function(client)
+    local list = {}
+    for i = 1, 60 do
+      list[i] = i
+    end
+    task.map(list, function(i)
+      local body = i % 2 == 0 and ("y"):rep(i * 10000) or nil
+      local answer = assert(client:request {
+        url = "https://h2.test/" .. (body and "length" or "connection"),
+        method = body and "PUT" or "GET",
+        http_version = "2",
+        body = body,
+        timeout = 20,
+      })
+      t.eq(answer.status, 200)
+      t.eq(answer.version, body and "1.1" or "2")
+      if body then
+        t.eq(answer.body, tostring(#body))
+      end
+    end, 20)
   end)
 end)

@@ -29,7 +29,7 @@ local http = {}
 ---@field stall_timeout? number seconds without a byte in either direction; default 60, none for streams
 ---@field max_body? integer bytes in memory; default 64 MiB
 ---@field sink? eirun.core.http.Sink
----@field http_version? "1.1"|"2" default "1.1"; "2" shares one connection
+---@field http_version? "1.1"|"2" default "1.1"; "2" shares one connection (over TLS what has a body still goes by 1.1)
 ---@field expect_close? boolean the connection is not used again
 ---@field decompress? boolean ask for gzip and undo it
 ---@field follow? boolean follow up to 10 redirects of GET and HEAD; credentials stay at their own host
