@@ -428,7 +428,7 @@ static int l_mkdtemp(lua_State *L) {
     luaL_Buffer buffer;
     char *into = luaL_buffinitsize(L, &buffer, length + 7);
     memcpy(into, prefix, length);
-    strcpy(into + length, "XXXXXX");
+    memcpy(into + length, "XXXXXX", sizeof "XXXXXX");
     if (!mkdtemp(into)) {
         return er_push_errno(L, errno, "make", prefix);
     }
