@@ -7,6 +7,9 @@ local function complain(text)
 end
 
 local function dispatch(args)
+  if args[1] == "help" then -- eirun help [VERB]
+    args = { args[2] or "--help", "--help" }
+  end
   local parsed = require("eirun.cli.parse").parse(args)
   local options, verb = parsed.options, parsed.verb
   if options.version and not (verb and verb.name == "version") then

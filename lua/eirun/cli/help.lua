@@ -5,6 +5,8 @@ local version = require "eirun.cli.version"
 
 local M = {}
 
+local WIDTH = 90
+
 local function wrap(text, indent, width)
   local lines, line = {}, ""
   for word in text:gmatch("%S+") do
@@ -33,7 +35,7 @@ local function table_of(rows, left)
   for _, row in ipairs(rows) do
     local name = "  " .. row[1]
     local gap = #name < left and (" "):rep(left - #name) or "\n" .. (" "):rep(left)
-    lines[#lines + 1] = name .. gap .. wrap(row[2], left, 100)
+    lines[#lines + 1] = name .. gap .. wrap(row[2], left, WIDTH)
   end
   return table.concat(lines, "\n")
 end
@@ -59,15 +61,18 @@ function M.overview()
   return table.concat({
     "eirun: " .. verbs.summary,
     "",
-    "usage: eirun PLAYBOOK [key=value ...]        run a playbook",
-    "       eirun --sandbox PLAYBOOK [...]        run it against the built-in sandbox cloud",
-    "       eirun VERB [...]                      `eirun VERB --help` tells more",
+    "usage: eirun [options] PLAYBOOK [key=value ...]    run a playbook (a word with / or .lua in it)",
+    "       eirun VERB [...]                            `eirun VERB --help` tells more",
+    "",
+    "examples:",
+    table_of(verbs.examples, 50),
     "",
     "verbs:",
     table_of(rows, 16),
     "",
     "options:",
     table_of(option_rows(verbs.global), 24),
+    "  `eirun run --help` shows those of a run.",
     "",
     "exit codes:",
     table_of(codes, 8),
@@ -77,9 +82,12 @@ end
 ---@return string help of one verb
 function M.verb(verb)
   local parts = { "usage: eirun " .. verb.name .. (verb.args ~= "" and " " .. verb.args or ""), "", verb.summary }
-  if verb.text then
+  for _, paragraph in ipairs(verb.text or {}) do
     parts[#parts + 1] = ""
-    parts[#parts + 1] = wrap(verb.text, 0, 100)
+    parts[#parts + 1] = wrap(paragraph, 0, WIDTH)
+  end
+  if verb.words then
+    parts[#parts + 1] = "\n" .. table_of(verb.words, 34)
   end
   if #verb.options > 0 then
     parts[#parts + 1] = "\noptions:\n" .. table_of(option_rows(verb.options), 30)
@@ -87,29 +95,69 @@ function M.verb(verb)
   return table.concat(parts, "\n") .. "\n"
 end
 
+-- How a value of an argument is written.
+local value_words = { string = "TEXT", path = "PATH", integer = "N", number = "NUMBER", boolean = "yes|no", duration = "TIME",
+  list = "A,B,..." }
+
+local function value_word(arg)
+  return arg.says or arg.values and table.concat(arg.values, "|") or value_words[arg.type]
+end
+
+local function limits(arg)
+  if arg.min and arg.max then
+    return ("%s to %s"):format(arg.min, arg.max)
+  end
+  return arg.min and ("at least %s"):format(arg.min) or arg.max and ("at most %s"):format(arg.max) or nil
+end
+
+local function default_of(arg)
+  if arg.required then
+    return "required"
+  elseif arg.default == nil then
+    return nil
+  end
+  local words = { [true] = "yes", [false] = "no" }
+  local value = type(arg.default) == "table" and table.concat(arg.default, ",") or words[arg.default] or tostring(arg.default)
+  return "default: " .. value
+end
+
+-- " (at least 0, default: 1)"; nothing where there is nothing to tell.
+local function facts(arg)
+  local list = { limits(arg) }
+  list[#list + 1] = default_of(arg)
+  return #list > 0 and " (" .. table.concat(list, ", ") .. ")" or ""
+end
+
 ---@return string help of a playbook: its summary and arguments
 function M.playbook(path, book)
   local rows = {}
   for _, name in ipairs(book.arg_names) do
     local arg = book.args[name]
-    local default = arg.required and "required" or arg.default == nil and "" or "default " .. tostring(arg.default)
-    local facts = table.concat({ arg.type, default ~= "" and default or nil }, ", ")
-    rows[#rows + 1] = { name .. "=" .. (arg.says or arg.type:upper()), (arg.help or "") .. " (" .. facts .. ")" }
+    rows[#rows + 1] = { name .. "=" .. value_word(arg), (arg.help or "") .. facts(arg) }
   end
-  local head = "usage: eirun " .. path .. " [key=value ...]\n\n" .. (book.about or book.name) .. "\n"
-  return head .. (#rows > 0 and "\narguments:\n" .. table_of(rows, 30) .. "\n" or "\nIt takes no arguments.\n")
+  local head = "usage: eirun [options] " .. path .. " [key=value ...]\n\n" .. (book.about or book.name) .. "\n"
+  local body = #rows > 0 and "\narguments:\n" .. table_of(rows, 24) .. "\n" or "\nIt takes no arguments.\n"
+  return head .. body .. "\noptions: see `eirun run --help`; --sandbox tries it here, --env NAME takes arguments from env/NAME.lua.\n"
 end
 
 -- Manual page ---------------------------------------------------------------------------------------------------------
 
 local function roff(text)
-  return (text:gsub("\\", "\\e"):gsub("%-", "\\-"):gsub("\n%.", "\n\\&."))
+  return (text:gsub("\\", "\\e"):gsub("%-", "\\-"):gsub("\n([.'])", "\n\\&%1"):gsub("^[.']", "\\&%0"))
 end
 
 local function roff_options(options)
   local lines = {}
   for _, option in ipairs(options) do
     lines[#lines + 1] = ".TP\n.B " .. roff((option_words(option):gsub("^%s+", ""))) .. "\n" .. roff(option.help)
+  end
+  return table.concat(lines, "\n")
+end
+
+local function roff_rows(rows)
+  local lines = {}
+  for _, row in ipairs(rows) do
+    lines[#lines + 1] = ".TP\n.B " .. roff(row[1]) .. "\n" .. roff(row[2])
   end
   return table.concat(lines, "\n")
 end
@@ -124,6 +172,10 @@ function M.man()
   }
   for _, verb in ipairs(verbs.verbs) do
     parts[#parts + 1] = ".SS " .. roff(verb.name .. " " .. verb.args) .. "\n" .. roff(verb.summary) .. "."
+    for _, paragraph in ipairs(verb.text or {}) do
+      parts[#parts + 1] = ".PP\n" .. roff(paragraph)
+    end
+    parts[#parts + 1] = roff_rows(verb.words or {})
     parts[#parts + 1] = roff_options(verb.options)
   end
   parts[#parts + 1] = ".SH OPTIONS\n" .. roff_options(verbs.global)
@@ -131,7 +183,9 @@ function M.man()
   for _, code in ipairs(verbs.exit_codes) do
     parts[#parts + 1] = (".TP\n.B %d\n%s"):format(code[1], roff(code[2]))
   end
-  return table.concat(parts, "\n") .. "\n"
+  parts[#parts + 1] = ".SH ENVIRONMENT\n" .. roff_rows(verbs.environment)
+  parts[#parts + 1] = ".SH EXAMPLES\n" .. roff_rows(verbs.examples)
+  return (table.concat(parts, "\n"):gsub("\n\n+", "\n")) .. "\n"
 end
 
 -- Completion ----------------------------------------------------------------------------------------------------------

@@ -4,29 +4,32 @@ local M = {}
 
 M.options = {
   { name = "rate", arg = "N", help = "requests a second, for --duration" },
-  { name = "duration", arg = "TIME", help = "how long, as 90s, 1m30s (10s)" },
+  { name = "duration", arg = "TIME", help = "how long, as 90s or 1m30s (default 10s)" },
   { name = "plan", arg = "PLAN", help = "phases instead of --rate: 0..60:2m, 60:12m, pause:10s" },
-  { name = "connections", arg = "N", short = "c", type = "integer", help = "closed loop: N connections, each sends when it was answered" },
-  { name = "threads", arg = "N", type = "integer", help = "that send (one a core, less one); 0: none of its own" },
+  { name = "connections", arg = "N", short = "c", type = "integer",
+    help = "closed loop: N connections, each sends when it was answered" },
+  { name = "threads", arg = "N", type = "integer",
+    help = "threads that send (default: one a core, less one); 0 sends from the main thread" },
   { name = "trace", arg = "FILE", help = "replay a CSV file: time stamps, or a rate or count an interval" },
   { name = "speed", arg = "X", help = "replay the trace X times as fast" },
   { name = "scale", arg = "X", help = "send X times as many requests as the trace" },
   { name = "part", arg = "FROM..TO", help = "replay this part of the trace, as 1h..2h" },
-  { name = "arrivals", arg = "KIND", values = { "even", "poisson" }, help = "how requests lie within a second (even)" },
-  { name = "seed", arg = "N", type = "integer", help = "seed of the Poisson arrivals (1)" },
-  { name = "method", arg = "METHOD", short = "X", help = "GET, or POST with a body" },
+  { name = "arrivals", arg = "KIND", values = { "even", "poisson" }, help = "how requests lie within a second (default even)" },
+  { name = "seed", arg = "N", type = "integer", help = "seed of the Poisson arrivals (default 1)" },
+  { name = "method", arg = "METHOD", short = "X", help = "default GET, or POST with a body" },
   { name = "header", arg = "LINE", short = "H", many = true, help = "'Name: value'; may be given more than once" },
-  { name = "body", arg = "TEXT", short = "d", many = true, help = "the body, or @FILE; several are taken in turn" },
-  { name = "timeout", arg = "TIME", help = "of a request, from its planned time (30s)" },
-  { name = "max-connections", arg = "N", type = "integer", help = "at one time (4096)" },
+  { name = "body", arg = "TEXT", short = "d", many = true, help = "the body, or @FILE; several are sent in turn" },
+  { name = "timeout", arg = "TIME", help = "of a request, from its planned time (default 30s)" },
+  { name = "max-connections", arg = "N", type = "integer", help = "connections at one time (default 4096)" },
   { name = "no-keep-alive", help = "a connection for each request" },
   { name = "connect-to", arg = "PLACE", help = "unix:/path or address:port instead of the URL's host" },
   { name = "allow", arg = "HOST", many = true, help = "a public host that is yours to load" },
   { name = "status", arg = "CODE", type = "integer", help = "the only good status; else 200 to 399 are good" },
   { name = "contains", arg = "TEXT", help = "a good answer's body holds it" },
-  { name = "threshold", arg = "TEXT", short = "t", many = true, help = "p95<250ms, errors<0.1%, rate>=0.99; a missed one is exit code 4" },
+  { name = "threshold", arg = "TEXT", short = "t", many = true,
+    help = "as p95<250ms, errors<0.1%, rate>=0.99; may be given more than once" },
   { name = "window", arg = "FROM..TO", help = "the part of the plan that the thresholds judge" },
-  { name = "min-samples", arg = "N", type = "integer", help = "fewer answers are inconclusive (100)" },
+  { name = "min-samples", arg = "N", type = "integer", help = "fewer answers in the window decide nothing (default 100)" },
   { name = "json", help = "one JSON object instead of text" },
   { name = "report", arg = "FILE", help = "write an HTML report" },
   { name = "hdr-log", arg = "FILE", help = "write the histograms as an HdrHistogram log" },
@@ -37,7 +40,11 @@ M.options = {
 
 M.verb = {
   name = "load", args = "URL", module = "eirun.cli.load", summary = "load an HTTP service at a planned rate and judge its latency",
-  text = "Requests go out at their planned times whatever the server does; latency counts from there.", options = M.options,
+  text = { "Requests go out at their planned times whatever the server does, and latency counts from there; with --connections a closed "
+    .. "loop sends as fast as it is answered. Give one of --rate, --plan, --trace and --connections.",
+    "It loads this machine and private networks; a public host needs --allow. Exit code 4 when a threshold is missed or the run is not "
+    .. "valid." },
+  options = M.options,
 }
 
 local function usage(text)

@@ -105,7 +105,8 @@ local function id_prefix(ctx)
 end
 
 function M.start(ctx)
-  local self = { ctx = ctx, dirty = task.event(), publishing = {}, hosts = {}, events = (ctx.boot or 0) << 8, address = ctx.ingress_address or M.address }
+  local self = { ctx = ctx, dirty = task.event(), publishing = {}, hosts = {}, events = (ctx.boot or 0) << 8,
+    address = ctx.ingress_address or M.address }
   self.proxy = proxy.new { network = network.of(ctx), now = ctx.now, emit = ctx.emit, id_prefix = id_prefix(ctx) }
   local own = { self.address, table.unpack(known_hosts) }
   for _, host in ipairs(own) do self.hosts[host] = true end
