@@ -2,6 +2,7 @@
 -- The object store: who asks, for what, may they; then one operation, one commit, one answer.
 local fs = require "eirun.core.fs"
 local faults = require "sandbox.faults"
+local policy = require "sandbox.cloud.policy"
 local hosts = require "sandbox.hosts"
 local times = require "sandbox.times"
 local address = require "sandbox.oss.address"
@@ -10,7 +11,6 @@ local disk = require "sandbox.oss.disk"
 local errors = require "sandbox.oss.errors"
 local multipart = require "sandbox.oss.multipart"
 local objects = require "sandbox.oss.objects"
-local policy = require "sandbox.oss.policy"
 local reply = require "sandbox.oss.reply"
 local sign = require "sandbox.oss.sign"
 
@@ -221,7 +221,8 @@ local function new(ctx)
   function oss.sorted_keys(kind) return ctx.store:sorted_keys(kind) end
   function oss.authorize(q, action, resource)
     local record = q.identity and q.identity.record
-    if record and not policy.allows(record.policies, action, resource) then
+    local name = ("acs:oss:oss-%s:%s:%s"):format(oss.region, ctx.account, resource)
+    if record and not policy.allows(record.policies, action, name) then
       errors.raise("AccessDenied", { message = "You have no right to access this object because of bucket acl." })
     end
   end
