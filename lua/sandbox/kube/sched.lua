@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Scheduling without I/O: which nodes can take a pod, why the others cannot, and which is best.
 --
--- A node is {name, obj, requested = {resource -> milli}, count = pods on it, ports = {"TCP/80" -> true}, pods = {key -> pod}}.
+-- A node is {name, obj, allocatable and requested = {resource -> milli}, count = pods on it, ports = {"TCP/80" -> true},
+-- pods = {key -> pod}, anti = those of them with anti-affinity, owners = {uid of a controller -> its pods here}}.
 local quantity = require "sandbox.kube.quantity"
 local selector = require "sandbox.kube.selector"
 local value = require "sandbox.kube.value"
@@ -28,6 +29,13 @@ function sched.requests_of(pod)
   end
   for name, q in pairs(pod.spec.overhead or {}) do total[name] = (total[name] or 0) + quantity.milli(q) end
   return total
+end
+
+-- What a node has, in thousandths.
+function sched.allocatable_of(node)
+  local all = {}
+  for name, q in pairs(get(node, "status", "allocatable") or {}) do all[name] = quantity.milli(q) end
+  return all
 end
 
 function sched.host_ports(pod)
@@ -72,10 +80,20 @@ function sched.node_selector_matches(node_selector, node)
   return false
 end
 
-function sched.matches_node(pod, node)
-  if not selector.matches(selector.from_map(pod.spec.nodeSelector), node.metadata.labels) then return false end
+local function matches_affinity(pod, node)
   local required = get(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
   return not required or sched.node_selector_matches(required, node)
+end
+
+function sched.matches_node(pod, node)
+  return selector.matches(selector.from_map(pod.spec.nodeSelector), node.metadata.labels) and matches_affinity(pod, node)
+end
+
+-- What is asked of every node about a pod, found out once. More (volumes, blocked) is the caller's to add.
+function sched.facts_of(pod)
+  local owner = value.find(pod.metadata.ownerReferences, "controller", true)
+  return { requests = sched.requests_of(pod), ports = sched.host_ports(pod), node_terms = selector.from_map(pod.spec.nodeSelector),
+    owner = owner and owner.uid }
 end
 
 local function term_namespaces(term, pod)
@@ -108,7 +126,7 @@ end
 
 local REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
-local function pod_affinity(pod, node, nodes)
+local function pod_affinity(pod, node, nodes, repelling)
   for _, term in ipairs(get(pod, "spec", "affinity", "podAffinity", REQUIRED) or {}) do
     local here, anywhere, domain = in_domain(term, pod, node, nodes)
     -- The first of a group that wants to be together may go anywhere.
@@ -119,8 +137,8 @@ local function pod_affinity(pod, node, nodes)
     local here = in_domain(term, pod, node, nodes)
     if here > 0 then return "node(s) didn't match pod anti-affinity rules" end
   end
-  for _, other in ipairs(nodes) do
-    for _, peer in pairs(other.anti or {}) do
+  for _, other in ipairs(repelling) do
+    for _, peer in pairs(other.anti) do
       for _, term in ipairs(get(peer, "spec", "affinity", "podAntiAffinity", REQUIRED) or {}) do
         local domain = label(node, term.topologyKey)
         if domain and domain == label(other, term.topologyKey) and selected(term, peer, pod) then
@@ -163,14 +181,18 @@ local function spread(pod, node, nodes)
   end
 end
 
-local function insufficient(wants, node, reasons)
-  local allocatable = get(node.obj, "status", "allocatable") or {}
-  local pods = quantity.value(allocatable.pods or 0)
-  if node.count + 1 > pods then reasons[#reasons + 1] = "Too many pods" end
-  for name, milli in value.sorted(wants) do
-    local free = quantity.milli(allocatable[name] or 0) - (node.requested[name] or 0)
-    if milli > 0 and milli > free then reasons[#reasons + 1] = "Insufficient " .. name end
+-- nil, or the list of what there is too little of.
+local function insufficient(wants, node)
+  local reasons
+  if (node.count + 1) * 1000 > (node.allocatable.pods or 0) then reasons = { "Too many pods" } end
+  for name, milli in pairs(wants) do
+    local free = (node.allocatable[name] or 0) - (node.requested[name] or 0)
+    if milli > 0 and milli > free then
+      reasons = reasons or {}
+      reasons[#reasons + 1] = "Insufficient " .. name
+    end
   end
+  return reasons
 end
 
 local function port_taken(ports, node)
@@ -187,23 +209,24 @@ function sched.filter(pod, node, nodes, facts)
     return { "node(s) were unschedulable" }
   end
   if untolerated(pod, node, SCHEDULING) then return { "node(s) had untolerated taint(s)" } end
-  if not sched.matches_node(pod, obj) then return { "node(s) didn't match Pod's node affinity/selector" } end
+  if not selector.matches(facts.node_terms, obj.metadata.labels) or not matches_affinity(pod, obj) then
+    return { "node(s) didn't match Pod's node affinity/selector" }
+  end
   if port_taken(facts.ports, node) then return { "node(s) didn't have free ports for the requested pod ports" } end
-  local reasons = {}
-  insufficient(facts.requests, node, reasons)
-  if #reasons > 0 then return reasons end
+  local reasons = insufficient(facts.requests, node)
+  if reasons then return reasons end
   for _, volume in ipairs(facts.volumes or {}) do
     local required = get(volume, "spec", "nodeAffinity", "required")
     if required and not sched.node_selector_matches(required, obj) then
       return { "node(s) didn't match PersistentVolume's node affinity" }
     end
   end
-  local why = spread(pod, node, nodes) or pod_affinity(pod, node, nodes)
+  local why = spread(pod, node, nodes) or pod_affinity(pod, node, nodes, facts.repelling)
   return why and { why } or nil
 end
 
 local function share(node, name, extra)
-  local all = quantity.milli(get(node.obj, "status", "allocatable", name) or 0)
+  local all = node.allocatable[name] or 0
   if all == 0 then return 0 end
   return math.max(0, (all - (node.requested[name] or 0) - (extra or 0)) / all)
 end
@@ -237,24 +260,14 @@ local function soft_taints(pod, node)
   return n
 end
 
--- Pods of the same controller on the node, and in its zone: the default spreading over hosts and zones.
-local function peers(pod, node, nodes)
-  local owner = value.find(pod.metadata.ownerReferences, "controller", true)
-  if not owner then return 0, 0 end
-  local zone, here, there = label(node, "topology.kubernetes.io/zone"), 0, 0
-  for _, other in ipairs(nodes) do
-    local near = zone ~= nil and label(other, "topology.kubernetes.io/zone") == zone
-    if other == node or near then
-      for _, peer in pairs(other.pods) do
-        local ref = value.find(peer.metadata.ownerReferences, "controller", true)
-        if ref and ref.uid == owner.uid and not peer.metadata.deletionTimestamp then
-          if other == node then here = here + 1 end
-          if near then there = there + 1 end
-        end
-      end
-    end
+-- Pods of the same controller by zone, for the default spreading over hosts and zones.
+local function zone_counts(nodes, owner)
+  local counts = {}
+  for _, node in ipairs(owner and nodes or {}) do
+    local zone, n = label(node, "topology.kubernetes.io/zone"), node.owners[owner]
+    if zone and n then counts[zone] = (counts[zone] or 0) + n end
   end
-  return here, there
+  return counts
 end
 
 local function normalised(raw, reverse)
@@ -271,8 +284,10 @@ end
 -- The best of the feasible nodes; ties go to the first name.
 function sched.best(pod, feasible, nodes, facts)
   local hosts, zones, soft, wished = {}, {}, {}, {}
+  local by_zone = zone_counts(nodes, facts.owner)
   for i, node in ipairs(feasible) do
-    hosts[i], zones[i] = peers(pod, node, nodes)
+    hosts[i] = node.owners[facts.owner or ""] or 0
+    zones[i] = by_zone[label(node, "topology.kubernetes.io/zone") or ""] or 0
     soft[i], wished[i] = soft_taints(pod, node), preferred_nodes(pod, node)
   end
   hosts, zones, soft, wished = normalised(hosts, true), normalised(zones, true), normalised(soft, true), normalised(wished)
@@ -282,7 +297,7 @@ function sched.best(pod, feasible, nodes, facts)
       + 3 * soft[i] + 2 * wished[i]
     if not top or score > top + 1e-9 then best, top = node, score end
   end
-  return best, top
+  return best
 end
 
 local function histogram(reasons)
@@ -312,16 +327,35 @@ function sched.message(total, reasons)
   return ("%s %s. preemption: %s %s."):format(head, histogram(counts), head, histogram(outlook))
 end
 
--- Chooses a node: node, or nil and the message.
-function sched.choose(pod, nodes, facts)
-  local feasible, refused = {}, {}
-  if facts.blocked then return nil, sched.message(#nodes, facts.blocked) end
+-- Nodes with pods that want certain others away from them.
+local function repelling_nodes(nodes)
+  local list = {}
   for _, node in ipairs(nodes) do
+    if next(node.anti) then list[#list + 1] = node end
+  end
+  return list
+end
+
+-- In a large cluster only so many nodes that fit are looked for (percentageOfNodesToScore's default).
+local function enough(total)
+  if total < 100 then return total end
+  return math.max(100, total * math.max(5, 50 - total // 125) // 100)
+end
+
+-- Chooses a node: node, nil, where the next search starts; or nil and the message. Searching begins behind `start` nodes.
+function sched.choose(pod, nodes, facts, start)
+  local feasible, refused = {}, {}
+  local total, wanted, looked = #nodes, enough(#nodes), 0
+  if facts.blocked then return nil, sched.message(total, facts.blocked) end
+  facts.repelling = repelling_nodes(nodes)
+  while looked < total and #feasible < wanted do
+    local node = nodes[((start or 0) + looked) % total + 1]
     local reasons = sched.filter(pod, node, nodes, facts)
     if reasons then refused[#refused + 1] = reasons else feasible[#feasible + 1] = node end
+    looked = looked + 1
   end
-  if #feasible == 0 then return nil, sched.message(#nodes, refused) end
-  return (sched.best(pod, feasible, nodes, facts))
+  if #feasible == 0 then return nil, sched.message(total, refused) end
+  return sched.best(pod, feasible, nodes, facts), nil, ((start or 0) + looked) % total
 end
 
 return sched

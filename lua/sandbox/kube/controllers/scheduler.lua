@@ -31,8 +31,8 @@ end
 function Cache:node(name)
   local node = self.nodes[name]
   if not node then
-    node = { name = name, requested = {}, count = 0, ports = {}, pods = {}, anti = {} }
-    self.nodes[name] = node
+    node = { name = name, allocatable = {}, requested = {}, count = 0, ports = {}, pods = {}, anti = {}, owners = {} }
+    self.nodes[name], self.sorted = node, nil
   end
   return node
 end
@@ -41,6 +41,12 @@ local function account(node, pod, sign)
   for name, milli in pairs(sched.requests_of(pod)) do node.requested[name] = (node.requested[name] or 0) + sign * milli end
   for port in pairs(sched.host_ports(pod)) do node.ports[port] = sign > 0 or nil end
   node.count = node.count + sign
+  local owner = common.controller_of(pod)
+  -- A pod that is on its way out no longer counts as a replica here.
+  if owner and not pod.metadata.deletionTimestamp then
+    local n = (node.owners[owner.uid] or 0) + sign
+    node.owners[owner.uid] = n ~= 0 and n or nil
+  end
 end
 
 function Cache:remove(key)
@@ -60,12 +66,21 @@ function Cache:set(key, pod)
   account(node, pod, 1)
 end
 
+function Cache:set_node(name, obj)
+  local node = self:node(name)
+  if (node.obj == nil) ~= (obj == nil) then self.sorted = nil end
+  node.obj, node.allocatable = obj, sched.allocatable_of(obj)
+  if not obj and next(node.pods) == nil then self.nodes[name] = nil end
+end
+
 -- Nodes that exist, by name.
 function Cache:list()
+  if self.sorted then return self.sorted end
   local list = {}
   for _, node in value.sorted(self.nodes) do
     if node.obj then list[#list + 1] = node end
   end
+  self.sorted = list
   return list
 end
 
@@ -99,8 +114,9 @@ function Scheduler:volumes_of(pod)
 end
 
 function Scheduler:facts_of(pod)
-  local volumes, blocked = self:volumes_of(pod)
-  return { requests = sched.requests_of(pod), ports = sched.host_ports(pod), volumes = volumes, blocked = blocked }
+  local facts = sched.facts_of(pod)
+  facts.volumes, facts.blocked = self:volumes_of(pod)
+  return facts
 end
 
 function Scheduler:refuse(pod, message)
@@ -114,8 +130,9 @@ function Scheduler:refuse(pod, message)
 end
 
 function Scheduler:place(pod)
-  local node, message = sched.choose(pod, self.cache:list(), self:facts_of(pod))
+  local node, message, next_start = sched.choose(pod, self.cache:list(), self:facts_of(pod), self.start)
   if not node then return self:refuse(pod, message) end
+  self.start = next_start
   local ok, err = pcall(subresources.bind, self.reg, pod.metadata.namespace, pod.metadata.name, node.name)
   if not ok and not status.is(err) then error(err, 0) end
   if not ok then return end
@@ -147,12 +164,12 @@ function Scheduler:on_pod(event)
 end
 
 function Scheduler:on_node(event)
-  local node = self.cache:node(event.new.name)
   local old = event.old and event.old.obj
-  node.obj = event.type ~= "DELETED" and event.new.obj or nil
-  local changed = not old or not node.obj or not value.equal(old.spec, node.obj.spec)
-    or not value.equal(value.get(old, "status", "allocatable"), value.get(node.obj, "status", "allocatable"))
-    or not value.equal(old.metadata.labels, node.obj.metadata.labels)
+  local now = event.type ~= "DELETED" and event.new.obj or nil
+  local changed = not old or not now or not value.equal(old.spec, now.spec)
+    or not value.equal(value.get(old, "status", "allocatable"), value.get(now, "status", "allocatable"))
+    or not value.equal(old.metadata.labels, now.metadata.labels)
+  if changed then self.cache:set_node(event.new.name, now) end
   if changed and next(self.pending) then self.q:add "turn" end
 end
 
