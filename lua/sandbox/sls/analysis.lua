@@ -55,7 +55,7 @@ function nodes.field(node, env)
   if not env.known(node.name) then
     fail(("key (%s) is not config as key value config,if symbol : is in your log,please wrap : with quotation mark \""):format(node.name))
   end
-  if env.aggregating and not env.grouped then
+  if env.aggregating then
     fail(("'%s' must be an aggregate expression or appear in GROUP BY clause"):format(node.name))
   end
   return function(record) return record[node.name] end
@@ -226,10 +226,15 @@ function nodes.aggregate(node, env)
   local slot = { node = node, of = aggregators[node.name], args = {} }
   for i, arg in ipairs(node.args) do slot.args[i] = compile(arg, inner) end
   table.insert(env.slots, slot)
-  return function(_, state) return (state or env.current)[slot] end
+  return function() return env.current[slot] end
 end
 
-function compile(node, env) return nodes[node.op](node, env) end
+-- In a grouped query whatever GROUP BY names is a key of the bucket, not an expression of a record.
+function compile(node, env)
+  local key = env.key_of and env.key_of(node)
+  if key then return function() return env.current_keys[key] end end
+  return nodes[node.op](node, env)
+end
 
 local function contains_aggregate(node)
   if type(node) ~= "table" then return false end
@@ -321,23 +326,14 @@ local function group_records(records, getters, slots)
   return order
 end
 
--- Compiles an output expression of a grouped query: what GROUP BY names is a key, the rest are aggregates.
-local function grouped_compiler(env, groups)
+-- The environment of a grouped query's outputs. `current` and `current_keys` are those of the bucket that is written.
+local function output_env(groups, known)
   local marks = {}
   for i, node in ipairs(groups) do marks[signature(node)] = i end
-  local plain = compile
-  return function(node)
-    local function walk(inner, e)
-      local index = marks[signature(inner)]
-      if index then return function() return e.current_keys[index] end end
-      return nodes[inner.op](inner, e)
-    end
-    compile = walk
-    local ok, result = pcall(walk, node, env)
-    compile = plain
-    if not ok then error(result, 0) end
-    return result
-  end
+  local env = { aggregating = true, slots = {}, aliases = {}, known = known }
+  function env.key_of(node) return marks[signature(node)] end
+  function env.alias_value(name) return env.aliases[name] end
+  return env
 end
 
 local function null_last(a, b, descending)
@@ -362,17 +358,14 @@ end
 local function aggregate_rows(query, records, known)
   local groups, getters = group_expressions(query), {}
   for i, node in ipairs(groups) do getters[i] = compile(node, { aggregating = false, aliases = {}, known = known }) end
-  local env = { aggregating = true, slots = {}, aliases = {}, known = known }
-  local compiled, outputs, orders = grouped_compiler(env, groups), {}, {}
+  local env, outputs, orders, rows = output_env(groups, known), {}, {}, {}
   for i, item in ipairs(query.items) do
     if item.star then fail "SELECT * cannot be combined with aggregates" end
-    outputs[i] = compiled(item.expression)
+    outputs[i] = compile(item.expression, env)
     if item.alias then env.aliases[item.alias] = outputs[i] end
   end
-  function env.alias_value(name) return env.aliases[name] end
-  local having = query.having and compiled(query.having)
-  for i, item in ipairs(query.order or {}) do orders[i] = compiled(item.expression) end
-  local rows = {}
+  local having = query.having and compile(query.having, env)
+  for i, item in ipairs(query.order or {}) do orders[i] = compile(item.expression, env) end
   for _, bucket in ipairs(group_records(records, getters, env.slots)) do
     env.current, env.current_keys = {}, bucket.keys
     for _, slot in ipairs(env.slots) do env.current[slot] = slot.of.finish(bucket.state[slot]) end
