@@ -232,6 +232,22 @@ t.test("v4_signatures_and_a_sub_directory_work_too", with_box(function(box)
   box:ready "web"
 end))
 
+t.test("roles_give_keys_to_a_mount", with_box(function(box)
+  box:upload()
+  local no_keys = { akId = false, akSecret = false, region = "cn-hangzhou" }
+  local function volume(name, more)
+    for key, value in pairs(no_keys) do more[key] = value end
+    box:volume(name, more)
+    box.k8s:create(serving_pod(name))
+  end
+  volume("rrsa", { authType = "rrsa", roleName = "AliyunCSDefaultRole" })
+  volume("worker", { authType = "sts", roleName = "KubernetesWorkerRole-sandbox" })
+  volume("nobody", { authType = "rrsa", roleName = "no-such-role" })
+  box:ready "rrsa"
+  box:ready "worker"
+  t.match(box:heard("nobody", "FailedMount")[1], "stderr: ossfs: Failed to initialize RAM credential. %(EntityNotExist.Role: ")
+end))
+
 t.test("a_missing_config_map_is_a_failed_mount_in_the_kubelets_words", with_box(function(box)
   box.k8s:create(plain_pod("p", {}, { volumes = { { name = "c", configMap = { name = "absent" } } } }))
   t.eq(box:heard("p", "FailedMount")[1], 'MountVolume.SetUp failed for volume "c" : configmap "absent" not found')

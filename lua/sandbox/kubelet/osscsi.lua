@@ -2,6 +2,7 @@
 -- The OSS CSI driver: reads a volume's attributes with the driver's rules and words, then really opens the bucket with the
 -- given keys at the given endpoint, as ossfs does when it mounts.
 local crypto = require "eirun.core.crypto"
+local roles = require "sandbox.kubelet.roles"
 local sign = require "sandbox.oss.sign"
 local times = require "sandbox.times"
 local unsigned = require("sandbox.oss.reply").unsigned
@@ -72,7 +73,8 @@ function M.options(volume, secret, node_region)
   return { handle = volume.volumeHandle, bucket = attributes.bucket or "", url = url ~= "" and normal_url(url, node_region) or "",
     path = attributes.path or "/", fuse = attributes.fusetype or volume.fsType or "ossfs", other_opts = attributes.otheropts or "",
     auth = attributes.authtype or "", role = attributes.rolename or attributes.ramrole, role_arn = attributes.rolearn,
-    provider_arn = attributes.oidcproviderarn, assume_role = attributes.assumerolearn, secret_ref = attributes.secretref,
+    service_account = attributes.serviceaccountname, provider_arn = attributes.oidcproviderarn,
+    assume_role = attributes.assumerolearn, secret_ref = attributes.secretref,
     id = keys.id or attributes.akid, secret = keys.secret or attributes.aksecret, token = keys.token,
     region = attributes.region or region_of(url) or node_region, encrypted = attributes.encrypted,
     version = (attributes.sigversion or (attributes.region and "v4") or "v1"):lower() }
@@ -124,11 +126,6 @@ local function check_place(options)
   end
 end
 
-local function check_credentials(options)
-  if options.auth == "public" or options.id then return end
-  rpc("Internal", "failed to mount: get credentials of role %s: not available in this cluster", options.role or options.role_arn or "")
-end
-
 ---Everything the driver refuses before it mounts. Raises { mount = text }.
 function M.check(options)
   check_auth(options)
@@ -164,9 +161,24 @@ local function encode_query(query)
   return #parts > 0 and "?" .. table.concat(parts, "&") or ""
 end
 
+local sources = { sts = roles.of_instance, rrsa = roles.of_service_account }
+local renew_before = 600
+
+-- Temporary keys are fetched when they are missing or about to end.
+local function settle_keys(mount)
+  local options, source = mount.options, sources[mount.options.auth]
+  if not source or (mount.expires and mount.expires - mount.now() > renew_before) then return true end
+  local found, why = source(mount.world, options)
+  if not found then return nil, why end
+  options.id, options.secret, options.token, mount.expires = found.id, found.secret, found.token, found.expires
+  return true
+end
+
 -- GET of a key, or of the bucket's listing when key is "".
 local function get(mount, key, query, more)
   local options = mount.options
+  local ok, why = settle_keys(mount)
+  if not ok then return nil, { message = "Failed to initialize RAM credential: " .. why } end
   local request = { method = "GET", bucket = options.bucket, key = key, query = query or {}, headers = {} }
   if options.token then table.insert(request.headers, { "x-oss-security-token", options.token }) end
   if options.auth ~= "public" then
@@ -262,13 +274,18 @@ end
 
 ---Mounts; answers the tree. Raises { mount = text } with the driver's words.
 ---@param options table of M.options
----@param world {http: table, now: function}
+---@param world table { http, now } and, for roles, { kube, region, account, cluster_id }
 function M.mount(options, world)
   M.check(options)
   local prefix = options.path:gsub("^/+", ""):gsub("/+$", "")
   prefix = prefix ~= "" and prefix .. "/" or ""
-  local mount = setmetatable({ options = options, http = world.http, now = world.now, prefix = prefix }, Mount)
-  check_credentials(options)
+  local mount = setmetatable({ options = options, http = world.http, now = world.now, prefix = prefix,
+    world = world }, Mount)
+  local ok, why = settle_keys(mount)
+  if not ok then
+    rpc("Internal", "failed to mount: %s exited: exit status 1, with stderr: ossfs: Failed to initialize RAM credential. (%s)",
+      options.fuse, why)
+  end
   check_bucket(mount)
   return mount
 end

@@ -82,6 +82,7 @@ end
 
 local function volume_world(self)
   return { kube = self.kube, node = self.node, namespace = self.object.metadata.namespace, region = self.ctx.region,
+    account = self.ctx.account, cluster_id = self.ctx.cluster_id,
     mount_seconds = self.adopted and 0 or self.lag.mount, http = self.kubelet.http, now = self.ctx.now }
 end
 
