@@ -50,6 +50,9 @@ local rules = {
   on_cancel = { type = "function" },
   allow = { type = "any" },
   connect_to = { type = "string" },
+  ca_file = { type = "string" },
+  ca_pem = { type = "string" },
+  verify = { type = "boolean" },
 }
 
 ---@class eirun.LoadOptions
@@ -81,6 +84,9 @@ local rules = {
 ---@field progress_every? number seconds, default 1
 ---@field on_cancel? fun(result: eirun.LoadResult) gets what was seen when a cancel ends the run
 ---@field allow? true|string[] hosts outside this machine and its private networks that may be loaded
+---@field ca_file? string certificates that an https target is checked against, default the system's
+---@field ca_pem? string the same as text
+---@field verify? boolean false: any certificate will do, default true
 ---@field connect_to? string "unix:/path" or "address:port" takes the place of the URL's host and port; Host stays
 
 local defaults = {
@@ -340,6 +346,7 @@ function M.start(opts)
   local requests = request.build(full, target)
   request.locate(full, target)
   run.core = errors.check(core.start {
+    tls = target.scheme == "https" and target.host or nil, ca_file = full.ca_file, ca_pem = full.ca_pem, verify = full.verify,
     unix = target.unix, address = target.address, port = target.port, requests = requests,
     pieces = run.plan.pieces, instants = run.plan.instants, slices = run.slices, arrivals = full.arrivals, seed = full.seed,
     timeout = full.timeout, max_connections = full.max_connections, max_body = full.max_body, keep_alive = full.keep_alive,

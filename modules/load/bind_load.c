@@ -24,11 +24,11 @@ struct run {
 };
 
 struct options {
-    const char *unix_path, *address, *arrivals, *contains;
+    const char *unix_path, *address, *arrivals, *contains, *tls_host, *ca_file, *ca_pem;
     size_t contains_length;
     int64_t port, seed, status, max_connections, max_body, timeout, threads, closed;
     double closed_seconds;
-    bool head, keep_alive;
+    bool head, keep_alive, verify;
 };
 
 static const struct er_opt option_rows[] = {
@@ -46,6 +46,10 @@ static const struct er_opt option_rows[] = {
     {"closed_seconds", ER_OPT_NUMBER, offsetof(struct options, closed_seconds), 0, false},
     {"timeout", ER_OPT_SECONDS, offsetof(struct options, timeout), 0, false},
     {"head", ER_OPT_BOOLEAN, offsetof(struct options, head), 0, false},
+    {"tls", ER_OPT_STRING, offsetof(struct options, tls_host), 0, false}, // the host that must prove itself
+    {"ca_file", ER_OPT_STRING, offsetof(struct options, ca_file), 0, false},
+    {"ca_pem", ER_OPT_STRING, offsetof(struct options, ca_pem), 0, false},
+    {"verify", ER_OPT_BOOLEAN, offsetof(struct options, verify), 0, false},
     {"keep_alive", ER_OPT_BOOLEAN, offsetof(struct options, keep_alive), 0, false},
     {"requests", ER_OPT_ANY, 0, 0, true},
     {"pieces", ER_OPT_ANY, 0, 0, false},
@@ -248,8 +252,14 @@ static enum er_status set_config(const struct options *o, struct er_load *load, 
                         : set_inet(config, o->address ? o->address : "", o->port, err);
 }
 
+static enum er_status set_tls(const struct options *o, struct er_load *load, struct er_error *err) {
+    struct er_load_tls_options tls = {o->tls_host, o->ca_file, o->ca_pem, o->verify, er_now(load->rt)};
+    return o->tls_host ? er_load_tls_init(&load->tls, &tls, err) : ER_OK;
+}
+
 static enum er_status fill(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {
     enum er_status status = set_config(o, load, err);
+    status = status == ER_OK ? set_tls(o, load, err) : status;
     status = status == ER_OK ? read_plan(L, o, load, err) : status;
     status = status == ER_OK ? read_requests(L, load, err) : status;
     return status == ER_OK ? read_slices(L, load, err) : status;
@@ -258,7 +268,8 @@ static enum er_status fill(lua_State *L, const struct options *o, struct er_load
 static void on_finished(struct er_load *load) { er_op_done(&((struct run *)load->owner)->op); }
 
 static int l_start(lua_State *L) {
-    struct options o = {.keep_alive = true, .max_connections = 4096, .max_body = 64 << 20, .timeout = 30000000000};
+    struct options o = {
+        .keep_alive = true, .verify = true, .max_connections = 4096, .max_body = 64 << 20, .timeout = 30000000000};
     luaL_checktype(L, 1, LUA_TTABLE);
     er_read_opts(L, 1, option_rows, sizeof option_rows / sizeof *option_rows, &o);
     struct run *run = er_handle_new(L, sizeof *run, run_type);

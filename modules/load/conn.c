@@ -68,10 +68,12 @@ static const llhttp_settings_t settings = {
 };
 
 static ssize_t transmit(struct er_load_conn *conn, const char *bytes, size_t length) {
-    return send(conn->fd, bytes, length, MSG_NOSIGNAL);
+    return conn->ssl ? er_load_tls_send(conn->ssl, bytes, length) : send(conn->fd, bytes, length, MSG_NOSIGNAL);
 }
 
-static ssize_t receive(struct er_load_conn *conn, char *into, size_t size) { return recv(conn->fd, into, size, 0); }
+static ssize_t receive(struct er_load_conn *conn, char *into, size_t size) {
+    return conn->ssl ? er_load_tls_receive(conn->ssl, into, size) : recv(conn->fd, into, size, 0);
+}
 
 static bool would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
@@ -120,16 +122,54 @@ static struct er_load_conn *new_conn(struct er_load_worker *worker) {
     return conn;
 }
 
+enum { REASON_SIZE = 128 };
+
+// 0 when the connection can carry requests, EINPROGRESS when it will tell, else why not: ENOMEM, or EPROTO with a
+// reason.
+static int shake(struct er_load_conn *conn, char *reason) {
+    const struct er_load_tls *tls = conn->worker->config.tls;
+    if (!conn->ssl) {
+        conn->ssl = er_load_tls_open(tls, conn->fd, &conn->worker->session);
+    }
+    if (!conn->ssl) {
+        return ENOMEM;
+    }
+    conn->state = ER_CONN_SHAKING;
+    enum er_load_shake result = er_load_tls_shake(conn->ssl, reason, REASON_SIZE);
+    if (result == ER_SHAKE_FAILED) {
+        return EPROTO;
+    }
+    conn->worker->io->want_write(conn, result == ER_SHAKE_WANT_WRITE);
+    return result == ER_SHAKE_DONE ? 0 : EINPROGRESS;
+}
+
+// The socket is connected, or is not: what follows is TLS or the first request.
+static void on_socket(struct er_load_conn *conn, int error) {
+    char reason[REASON_SIZE] = "";
+    if (error == 0 && conn->worker->config.tls) {
+        error = shake(conn, reason);
+    }
+    if (error != EINPROGRESS) {
+        er_load_worker_connected(conn->worker, conn, error, reason);
+    }
+}
+
 struct er_load_conn *er_load_conn_open(struct er_load_worker *worker) {
     struct er_load_conn *conn = new_conn(worker);
-    int error = conn ? try_connect(conn) : 0;
-    if (!conn || error == 0) {
-        if (conn) {
-            conn->state = ER_CONN_IDLE;
-        }
+    if (!conn) {
+        return NULL;
+    }
+    char reason[REASON_SIZE];
+    int error = try_connect(conn);
+    if (error == 0 && worker->config.tls) {
+        error = shake(conn, reason);
+    } else if (error) {
+        conn->state = ER_CONN_CONNECTING;
+    }
+    if (error == 0) {
+        conn->state = ER_CONN_IDLE;
         return conn;
     }
-    conn->state = ER_CONN_CONNECTING;
     if (error == EAGAIN) {
         er_load_worker_retry_later(worker, conn);
     } else if (error != EINPROGRESS) {
@@ -146,7 +186,7 @@ void er_load_conn_retry(struct er_load_conn *conn) {
     if (error == EAGAIN) {
         er_load_worker_retry_later(worker, conn);
     } else if (error != EINPROGRESS) {
-        er_load_worker_connected(worker, conn, error);
+        on_socket(conn, error);
     }
 }
 
@@ -166,6 +206,8 @@ void er_load_conn_close(struct er_load_conn *conn) {
     }
     int fd = conn->fd;
     forget_retry(conn);
+    er_load_tls_close(conn->ssl);
+    conn->ssl = NULL;
     conn->state = ER_CONN_CLOSED;
     conn->worker->connections--;
     if (conn->watcher) {
@@ -236,7 +278,8 @@ static enum er_load_outcome judge(const struct er_load_conn *conn) {
 
 // `rest` bytes came after the end of the answer: nobody asked for them, so the connection is out of step.
 static void answered(struct er_load_conn *conn, size_t rest) {
-    bool reusable = conn->worker->config.keep_alive && rest == 0 && conn->offset == conn->request->length &&
+    bool in_step = rest == 0 && !(conn->ssl && er_load_tls_pending(conn->ssl));
+    bool reusable = conn->worker->config.keep_alive && in_step && conn->offset == conn->request->length &&
                     llhttp_should_keep_alive(&conn->parser);
     er_load_worker_ended(conn->worker, conn, judge(conn), reusable);
 }
@@ -261,7 +304,7 @@ static void on_end_of_stream(struct er_load_conn *conn) {
     }
 }
 
-static void read_some(struct er_load_conn *conn) {
+static void read_once(struct er_load_conn *conn) {
     static _Thread_local char bytes[READ_SIZE];
     ssize_t got = receive(conn, bytes, sizeof bytes);
     if (got < 0 && would_block()) {
@@ -278,6 +321,14 @@ static void read_some(struct er_load_conn *conn) {
     }
 }
 
+// A record of TLS may hold more than one read takes, and no poll tells of the rest. What is over after an answer's end
+// shows that the peer is out of step, and answered() sees to that.
+static void read_some(struct er_load_conn *conn) {
+    do {
+        read_once(conn);
+    } while (conn->state == ER_CONN_WAITING && conn->ssl && er_load_tls_pending(conn->ssl));
+}
+
 static void on_connect_decided(struct er_load_conn *conn) {
     int error = 0;
     socklen_t length = sizeof error;
@@ -285,7 +336,7 @@ static void on_connect_decided(struct er_load_conn *conn) {
         error = errno;
     }
     conn->worker->io->want_write(conn, false);
-    er_load_worker_connected(conn->worker, conn, error);
+    on_socket(conn, error);
 }
 
 void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable) {
@@ -294,6 +345,8 @@ void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable)
         if (writable) {
             on_connect_decided(conn);
         }
+    } else if (conn->state == ER_CONN_SHAKING) {
+        on_socket(conn, 0);
     } else {
         if (writable && conn->state == ER_CONN_SENDING) {
             flush(conn);

@@ -67,6 +67,7 @@ static void destroy(struct er_load *load) {
     }
     er_plan_release(&load->plan);
     er_free(load->requests);
+    er_load_tls_release(&load->tls);
     er_free(load->contains);
     er_free(load->slices);
     er_free(load);
@@ -157,6 +158,7 @@ enum er_status er_load_start(struct er_load *load, struct er_error *err) {
     config->requests = load->requests;
     config->request_count = load->request_count;
     config->check.contains = load->contains;
+    config->tls = load->tls.context ? &load->tls : NULL;
     config->slices = load->slices;
     enum er_status status = allow_files(config->max_connections, err);
     if (status != ER_OK) {

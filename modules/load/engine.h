@@ -16,6 +16,7 @@ struct er_load {
     struct er_load_request *requests;
     size_t request_count;
     char *contains;
+    struct er_load_tls tls; // with a context: the target speaks it
     struct er_load_slice *slices;
     size_t threads;            // 0: on the loop's own thread, which any clock but the real one wants
     struct er_load_crew *crew; // while threads run the plan

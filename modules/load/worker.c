@@ -35,7 +35,10 @@ enum er_status er_load_worker_init(struct er_load_worker *worker, const struct e
     return er_load_stats_init(&worker->stats, config->slices, config->slice_count, length);
 }
 
-void er_load_worker_release(struct er_load_worker *worker) { er_load_stats_release(&worker->stats); }
+void er_load_worker_release(struct er_load_worker *worker) {
+    er_load_stats_release(&worker->stats);
+    er_load_tls_forget(&worker->session);
+}
 
 static void push_idle(struct er_load_worker *worker, struct er_load_conn *conn) {
     conn->state = ER_CONN_IDLE;
@@ -109,8 +112,9 @@ static struct reason reason_of(int error) {
     return reason;
 }
 
-static void fail_start(struct er_load_worker *worker, int error) {
-    er_fail(&worker->error, error == ENOMEM ? ER_NO_MEMORY : ER_NETWORK, "cannot connect: %s", reason_of(error).text);
+static void fail_start(struct er_load_worker *worker, int error, const char *reason) {
+    er_fail(&worker->error, error == ENOMEM ? ER_NO_MEMORY : ER_NETWORK, "cannot connect: %s",
+            reason && *reason ? reason : reason_of(error).text);
     finish(worker);
 }
 
@@ -185,11 +189,11 @@ static void begin(struct er_load_worker *worker) {
     }
 }
 
-static void on_door_open(struct er_load_worker *worker, struct er_load_conn *conn, int error) {
+static void on_door_open(struct er_load_worker *worker, struct er_load_conn *conn, int error, const char *reason) {
     drop_in_flight(worker, conn);
     if (error) {
         er_load_conn_close(conn);
-        fail_start(worker, error);
+        fail_start(worker, error, reason);
         return;
     }
     push_idle(worker, conn);
@@ -204,11 +208,12 @@ static void lost_in_loop(struct er_load_worker *worker) {
     }
 }
 
-void er_load_worker_connected(struct er_load_worker *worker, struct er_load_conn *conn, int error) {
+void er_load_worker_connected(struct er_load_worker *worker, struct er_load_conn *conn, int error, const char *reason) {
     if (worker->phase == ER_LOAD_CONNECTING) {
-        on_door_open(worker, conn, error);
+        on_door_open(worker, conn, error, reason);
     } else if (error) {
-        end_with(worker, conn, ER_LOAD_CONNECT, reason_of(error).text);
+        bool by_tls = error == EPROTO && *reason;
+        end_with(worker, conn, by_tls ? ER_LOAD_TLS : ER_LOAD_CONNECT, by_tls ? reason : reason_of(error).text);
         er_load_conn_close(conn);
         lost_in_loop(worker);
     } else {
@@ -221,12 +226,12 @@ void er_load_worker_start(struct er_load_worker *worker) {
     worker->start = worker->io->now(worker);
     struct er_load_conn *conn = er_load_conn_open(worker);
     if (!conn) {
-        fail_start(worker, errno);
+        fail_start(worker, errno, NULL);
         return;
     }
     push_in_flight(worker, conn);
     if (conn->state == ER_CONN_IDLE) {
-        on_door_open(worker, conn, 0);
+        on_door_open(worker, conn, 0, NULL);
     }
     er_load_worker_wake(worker);
 }
@@ -325,7 +330,7 @@ static void expire(struct er_load_worker *worker, int64_t now) {
     while (worker->oldest && now - worker->oldest->planned >= worker->config.timeout) {
         struct er_load_conn *conn = worker->oldest;
         if (worker->phase == ER_LOAD_CONNECTING) {
-            on_door_open(worker, conn, ETIMEDOUT);
+            on_door_open(worker, conn, ETIMEDOUT, NULL);
         } else {
             er_load_worker_ended(worker, conn, ER_LOAD_TIMEOUT, false);
         }

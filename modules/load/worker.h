@@ -6,6 +6,7 @@
 
 #include "plan.h"
 #include "stats.h"
+#include "tls.h"
 
 #include <llhttp.h>
 #include <sys/socket.h>
@@ -32,7 +33,8 @@ struct er_load_config {
     socklen_t address_length;
     const struct er_load_request *requests; // taken in turn
     size_t request_count;
-    bool head; // answers to HEAD have no body
+    const struct er_load_tls *tls; // NULL: none
+    bool head;                     // answers to HEAD have no body
     bool keep_alive;
     struct er_load_check check;
     size_t closed;      // connections of a closed loop: each sends its next request when the last one has ended
@@ -55,7 +57,14 @@ struct er_load_io {
     bool (*take_over)(struct er_load_worker *worker);
 };
 
-enum er_load_conn_state { ER_CONN_CONNECTING, ER_CONN_SENDING, ER_CONN_WAITING, ER_CONN_IDLE, ER_CONN_CLOSED };
+enum er_load_conn_state {
+    ER_CONN_CONNECTING,
+    ER_CONN_SHAKING,
+    ER_CONN_SENDING,
+    ER_CONN_WAITING,
+    ER_CONN_IDLE,
+    ER_CONN_CLOSED
+};
 
 struct er_load_conn {
     struct er_load_worker *worker;
@@ -69,6 +78,7 @@ struct er_load_conn {
     size_t header_bytes;
     uint64_t body_bytes;
     struct er_buf body; // its beginning, where something wants to look at it
+    struct ssl_st *ssl; // NULL: plain
     int fd;
     enum er_load_conn_state state;
     bool complete;
@@ -88,7 +98,8 @@ struct er_load_worker {
     struct er_load_conn *oldest, *newest; // in flight
     struct er_load_conn *idle;
     struct er_load_conn *retries;
-    int64_t retry_at; // of them all, from the start
+    struct ssl_session_st *session; // of TLS, for the next connection
+    int64_t retry_at;               // of them all, from the start
     size_t in_flight, connections;
     size_t live;      // connections whose memory is not yet freed
     uint64_t capped;  // requests that waited because max_connections was reached
@@ -128,7 +139,8 @@ void er_load_conn_send(struct er_load_conn *conn, const struct er_load_request *
 void er_load_conn_retry(struct er_load_conn *conn);
 void er_load_worker_retry_later(struct er_load_worker *worker, struct er_load_conn *conn);
 void er_load_conn_close(struct er_load_conn *conn);
-void er_load_worker_connected(struct er_load_worker *worker, struct er_load_conn *conn, int error);
+// `error` is 0 or an errno; EPROTO goes with the reason that TLS gave.
+void er_load_worker_connected(struct er_load_worker *worker, struct er_load_conn *conn, int error, const char *reason);
 void er_load_worker_ended(struct er_load_worker *worker, struct er_load_conn *conn, enum er_load_outcome outcome,
                           bool reusable);
 void er_load_worker_idle_lost(struct er_load_worker *worker, struct er_load_conn *conn);

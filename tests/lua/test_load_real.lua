@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Load runs in real time, on threads of their own. Counts are exact; times are not judged here, machines differ.
 local core_clock = require "eirun.core.clock"
+local crypto = require "eirun.core.crypto"
 local fs = require "eirun.core.fs"
 local httpd = require "eirun.core.httpd"
 local load = require "eirun.load"
@@ -102,4 +103,62 @@ t.test("plan_and_connections_exclude_each_other", function()
   t.match(tostring(t.err("invalid", load.run, { url = "http://127.0.0.1:1/", plan = plan, connections = 2 })), "not both")
   t.match(tostring(t.err("invalid", load.run, { url = "http://127.0.0.1:1/", connections = 2 })), "connections and a duration")
   t.match(tostring(t.err("invalid", load.run, { url = "http://127.0.0.1:1/", plan = plan, duration = 2 })), "durations of their own")
+end)
+
+local function with_tls_server(cert_names, body)
+  local now = task.now()
+  local ca = assert(crypto.ca_create { name = "test", not_before = now - 1000, not_after = now + 1000 })
+  local leaf = assert(crypto.cert_issue { ca = ca, names = cert_names, cn = cert_names[1], not_before = now - 900, not_after = now + 900 })
+  local server <close> = assert(httpd.listen { host = "127.0.0.1", tls = { cert_pem = leaf.cert_pem, key_pem = leaf.key_pem } })
+  local snis = {}
+  task.race {
+    function()
+      httpd.serve(server, function(req)
+        snis[#snis + 1] = tostring(req.sni)
+        req:respond(200, {}, ("x"):rep(40000)) -- several records
+      end)
+    end,
+    function() body("127.0.0.1:" .. server.port, ca.cert_pem, snis) end,
+  }
+end
+
+for _, threads in ipairs { 0, 2 } do
+  t.test("tls_targets_are_loaded_on_" .. threads .. "_threads", function()
+    with_tls_server({ "model.test" }, function(place, ca_pem, snis)
+      local result = load.run {
+        url = "https://model.test/", connect_to = place, ca_pem = ca_pem, threads = threads, timeout = 20,
+        plan = { { kind = "hold", rate = 100, duration = 0.5 } },
+      }
+      t.eq({ result.requests, result.errors.total }, { 50, 0 })
+      t.ok(result.bytes_in > 50 * 40000)
+      t.eq({ #snis, snis[1] }, { 50, "model.test" })
+      local closing = load.run {
+        url = "https://model.test/", connect_to = place, ca_pem = ca_pem, threads = threads, timeout = 20, keep_alive = false,
+        plan = { { kind = "hold", rate = 50, duration = 0.5 } },
+      }
+      t.eq({ closing.requests, closing.errors.total }, { 25, 0 })
+      t.ok(closing.connections >= 25)
+    end)
+  end)
+end
+
+t.test("a_certificate_that_does_not_verify_ends_the_run_before_the_first_request", function()
+  local plan = { { kind = "hold", rate = 10, duration = 0.3 } }
+  with_tls_server({ "other.test" }, function(place, ca_pem)
+    local opts = { url = "https://model.test/", connect_to = place, ca_pem = ca_pem, plan = plan, timeout = 20 }
+    t.match(tostring(t.err("network", load.run, opts)), "cannot connect: the certificate does not verify: hostname mismatch")
+    opts.ca_pem = nil
+    t.match(tostring(t.err("network", load.run, opts)), "the certificate does not verify: unable to get local issuer")
+    opts.verify = false
+    t.eq(load.run(opts).errors.total, 0)
+    opts.ca_file, opts.verify = "/nowhere.pem", nil
+    t.match(tostring(t.err("invalid", load.run, opts)), "'/nowhere.pem' holds no certificate")
+  end)
+end)
+
+t.test("a_server_that_speaks_no_tls_is_told", function()
+  with_server(ok, function(place)
+    local opts = { url = "https://model.test/", connect_to = place, plan = { { kind = "hold", rate = 10, duration = 0.3 } }, timeout = 20 }
+    t.match(tostring(t.err("network", load.run, opts)), "cannot connect: ")
+  end)
 end)

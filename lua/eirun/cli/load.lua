@@ -23,6 +23,8 @@ M.options = {
   { name = "max-connections", arg = "N", type = "integer", help = "connections at one time (default 4096)" },
   { name = "no-keep-alive", help = "a connection for each request" },
   { name = "connect-to", arg = "PLACE", help = "unix:/path or address:port instead of the URL's host" },
+  { name = "cacert", arg = "FILE", help = "certificates that an https target is checked against (the system's)" },
+  { name = "insecure", short = "k", help = "take any certificate" },
   { name = "allow", arg = "HOST", many = true, help = "a public host that is yours to load" },
   { name = "status", arg = "CODE", type = "integer", help = "the only good status; else 200 to 399 are good" },
   { name = "contains", arg = "TEXT", help = "a good answer's body holds it" },
@@ -108,7 +110,7 @@ local function load_options(url, options)
     arrivals = options.arrivals, seed = options.seed, method = options.method,
     headers = headers_of(options.header), bodies = bodies_of(options.body), timeout = duration(options.timeout),
     max_connections = options.max_connections, keep_alive = not options.no_keep_alive,
-    connect_to = options.connect_to,
+    connect_to = options.connect_to, ca_file = options.cacert, verify = not options.insecure,
     allow = options.allow, status = options.status, contains = options.contains, thresholds = options.threshold,
     window = window(options.window), min_samples = options.min_samples,
   }

@@ -7,7 +7,7 @@ local spec = require "eirun.spec"
 
 local M = {}
 
-local default_port = { http = 80 }
+local default_port = { http = 80, https = 443 }
 
 local function parse_authority(authority, url)
   local host, port = authority:match("^%[([%x:.]+)%]:?(%d*)$")
@@ -24,7 +24,7 @@ function M.parse_url(url)
   local scheme, authority, path = url:match("^(%a+)://([^/?#%s]+)([^#%s%c]*)$")
   if not scheme then spec.fail("load.run", ("url '%s' is not like http://host:port/path"):format(url)) end
   scheme = scheme:lower()
-  if not default_port[scheme] then spec.fail("load.run", ("url '%s': only http is spoken here, not %s"):format(url, scheme)) end
+  if not default_port[scheme] then spec.fail("load.run", ("url '%s': only http and https are spoken here, not %s"):format(url, scheme)) end
   local host, port = parse_authority(authority, url)
   port = port or default_port[scheme]
   if port < 1 or port > 65535 then spec.fail("load.run", ("url '%s': a port is between 1 and 65535"):format(url)) end

@@ -10,6 +10,10 @@ local load = {}
 ---@field requests (string|eirun.Secret)[] whole requests as bytes, taken in turn
 ---@field pieces? number[][] {rate from, rate to, seconds}: linear in between
 ---@field instants? number[] send times in seconds, instead of pieces
+---@field tls? string the host that must prove itself: the target speaks TLS
+---@field ca_file? string
+---@field ca_pem? string
+---@field verify? boolean default true
 ---@field closed? integer connections of a closed loop, instead of pieces; each sends when it was answered
 ---@field closed_seconds? number
 ---@field threads? integer that send, in real time only; default 0: the loop's own
