@@ -53,6 +53,7 @@ local function start_all(ctx)
   server.start(ctx)
   ctx.emit("started", {})
   ctx.spawn("jobs", function() ctx.jobs:loop() end)
+  if ctx.first_boot then ctx.store:put("meta", "complete", true) end
   if ctx.mode == "serve" then serving.write(ctx) end
   vm.announce(assert(json.encode(announcement(ctx))))
   ctx.scope:join()

@@ -146,7 +146,7 @@ end
 
 local function add_store(ctx)
   ctx.store = assert(store.open(ctx.dir .. "/state.db", ctx.now))
-  ctx.first_boot = ctx.store:get("meta", "boots") == nil
+  ctx.first_boot = ctx.store:get("meta", "complete") == nil -- until a start has come to its end
   ctx.boot = (ctx.store:get("meta", "boots") or 0) + 1
 end
 
