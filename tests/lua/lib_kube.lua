@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A control plane without sockets, files or clock: requests are tables, time moves by `advance`.
 local json = require "eirun.core.json"
+local faults = require "sandbox.faults"
 local kube = require "sandbox.kube"
 local lag = require "eirun.lag"
 local rng = require "sandbox.rng"
@@ -69,6 +70,8 @@ end
 
 function Request:finish() self.finished = true end
 
+function Request:abort() self.aborted = true end
+
 local Plane = {}
 Plane.__index = Plane
 
@@ -91,6 +94,8 @@ function M.new(options)
     self.users["token-of-" .. user] = { name = user, groups = groups }
     return "token-of-" .. user
   end
+  ctx.faults = faults.new(function() end)
+  self.faults = ctx.faults
   ctx.external_metrics, ctx.pod_logs = options.external_metrics, options.pod_logs
   kube.start(ctx)
   self.kube = ctx.kube

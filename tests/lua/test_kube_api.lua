@@ -339,3 +339,30 @@ t.test("protobuf_bodies_are_read", function()
   t.eq({ obj.metadata.name, obj.data }, { "pb", { key = "value" } })
   t.eq(plane:call("POST", CONFIGMAPS, "k8s\0\xff", { type = "application/vnd.kubernetes.protobuf" }), 400)
 end)
+
+t.test("faults_show_as_a_real_server_would_show_them", function()
+  local plane = lib.new()
+  plane.faults:add { kind = "throttle", service = "KUBE", action = "list configmaps", times = 2, retry_after = 3 }
+  local status, body, headers = plane:call("GET", CONFIGMAPS)
+  t.eq({ status, body.reason, headers["Retry-After"] }, { 429, "TooManyRequests", "3" })
+  status, body, headers = plane:call("GET", CONFIGMAPS)
+  t.eq({ status, body, headers["Retry-After"] }, { 429, "Too many requests, please try again later.\n", "3" })
+  t.eq(plane:call("GET", CONFIGMAPS), 200)
+  plane.faults:add { kind = "reset_after_commit", service = "KUBE", action = "create configmaps" }
+  local req = plane:request("POST", CONFIGMAPS, cm "lost")
+  plane.service.handle(req)
+  t.eq({ req.aborted, req.status }, { true })
+  t.eq(plane:ok("GET", CONFIGMAPS .. "/lost").metadata.name, "lost")
+  plane.faults:add { kind = "permission_lost", service = "KUBE" }
+  status, body = plane:call("GET", CONFIGMAPS .. "/lost")
+  t.eq(status, 403)
+  t.match(body.message, 'User "kubernetes%-admin" cannot get resource "configmaps"')
+end)
+
+t.test("faults_spare_the_sandboxes_own_components", function()
+  local plane = lib.new()
+  plane.users.kubelet = { name = "system:node:n1", groups = { "system:nodes" } }
+  plane.faults:add { kind = "error", service = "*", times = 1 }
+  t.eq(plane:call("GET", "/api/v1/nodes", nil, { token = "kubelet" }), 200)
+  t.eq(plane:call("GET", "/api/v1/nodes"), 500)
+end)

@@ -7,6 +7,7 @@ local resources = require "sandbox.kube.resources"
 local reviews = require "sandbox.kube.reviews"
 local status = require "sandbox.kube.status"
 local subresources = require "sandbox.kube.subresources"
+local trouble = require "sandbox.kube.trouble"
 local writer = require "sandbox.kube.writer"
 
 local Face = {}
@@ -18,7 +19,7 @@ local VERSION = '{"major":"1","minor":"36","gitVersion":"v1.36.3-aliyun.1","gitC
   .. '"gitTreeState":"clean","buildDate":"2026-01-01T00:00:00Z","goVersion":"go1.26.0","compiler":"gc","platform":"linux/amd64"}\n'
 
 -- options: store, registry, auth, now, random, log(level, format, ...), pod_logs(...),
--- external_metrics(req), adapter_installed()
+-- external_metrics(req), adapter_installed(), faults (of the sandbox, or nil)
 function Face.new(options)
   return setmetatable(options, Face)
 end
@@ -111,9 +112,16 @@ local function who_cannot(user, a)
   return ('User "%s" cannot %s resource "%s" in API group "%s"%s'):format(user.name, a.verb, resource, a.group, where)
 end
 
+local function attributes(at, verb)
+  return { verb = verb, group = at.r.group, resource = at.r.plural, subresource = at.sub, name = at.name, namespace = at.namespace }
+end
+
+function Face:refuse(user, at, verb)
+  status.forbidden(at.r, at.name, who_cannot(user, attributes(at, verb)))
+end
+
 function Face:authorize(user, at, verb)
-  local a = { verb = verb, group = at.r.group, resource = at.r.plural, subresource = at.sub, name = at.name, namespace = at.namespace }
-  if not self.auth:allowed(user, a) then status.forbidden(at.r, at.name, who_cannot(user, a)) end
+  if not self.auth:allowed(user, attributes(at, verb)) then self:refuse(user, at, verb) end
 end
 
 local ITEM = { get = reader.get, update = writer.update, patch = writer.patch, delete = writer.delete }
@@ -124,14 +132,18 @@ local function check_scope(at, verb)
   if not at.r.namespaced and at.namespace then status.path_not_found() end
 end
 
-function Face:serve_resource(req, user, at)
-  local verb = verb_of(at, req) or status.method_not_allowed()
-  check_scope(at, verb)
-  self:authorize(user, at, verb)
+function Face:act(req, at, verb)
   if at.sub then return subresources.handle(self, at, req) end
   if verb == "watch" then return reader.watch(self, at, req) end
   local fn = (at.name and ITEM or COLLECTION)[verb] or status.method_not_allowed()
   return fn(self, at, req)
+end
+
+function Face:serve_resource(req, user, at)
+  local verb = verb_of(at, req) or status.method_not_allowed()
+  check_scope(at, verb)
+  self:authorize(user, at, verb)
+  return trouble.around(self, req, at, user, verb, function(through) return self:act(through, at, verb) end)
 end
 
 local function is_review(at)

@@ -54,7 +54,7 @@ local function new_face(ctx, store, registry, random)
     store = store, registry = registry, auth = auth, now = ctx.now, random = random, log = ctx.log,
     pod_logs = function(...) return ctx.pod_logs and ctx.pod_logs(...) end,
     external_metrics = function(req) return ctx.external_metrics(req) end,
-    adapter_installed = adapter_watch(ctx, registry),
+    adapter_installed = adapter_watch(ctx, registry), faults = ctx.faults,
   }
 end
 

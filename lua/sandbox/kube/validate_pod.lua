@@ -191,7 +191,8 @@ function pod.template(c, template, field)
 end
 
 -- What may change in the spec of a pod that exists.
-local MUTABLE = { "tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds", "nodeName", "schedulingGates" }
+local MUTABLE = { "tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds", "nodeName", "schedulingGates",
+  "ephemeralContainers" }
 
 local function frozen(spec)
   local copy = value.shallow(spec)
