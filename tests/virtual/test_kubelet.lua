@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Pods on the sandbox's nodes, seen through the API server as anybody would see them.
 local ack = require "eirun.ack"
+local cloud = require "eirun.cloud"
 local fs = require "eirun.core.fs"
 local http = require "eirun.core.http"
 local json = require "eirun.core.json"
@@ -348,4 +349,23 @@ t.test("pods_die_with_their_node_and_the_node_is_removed", with_box(function(box
   t.eq(reply.status, 200)
   box:wait("the eviction", 400, function() return not box:pod "p" end)
   box:wait("the node's end", 600, function() return not box.k8s:get("Node", node) end)
+end))
+
+t.test("pods_of_a_machine_that_is_switched_off_are_made_anew_elsewhere", with_box(function(box)
+  box.k8s:create { apiVersion = "apps/v1", kind = "Deployment", metadata = { name = "web" }, spec = { replicas = 1,
+    selector = { matchLabels = { app = "web" } }, template = { metadata = { labels = { app = "web" } },
+      spec = { containers = { { name = "web", image = "nginx:1.27", ports = { { containerPort = 80 } } } } } } } }
+  local function only_pod()
+    local list = box.k8s:list("Pod", { labels = { app = "web" } })
+    return #list == 1 and condition(list[1], "Ready") and list[1] or nil
+  end
+  local before = box:wait("the pod", 60, only_pod)
+  cloud.cs("DeleteClusterNodes", { ClusterId = box.cluster.id },
+    { body = { nodes = { before.spec.nodeName }, drain_node = false, release_node = true } })
+  local after = box:wait("another pod", 300, function()
+    local pod = only_pod()
+    return pod and pod.metadata.uid ~= before.metadata.uid and pod
+  end)
+  t.ok(after.spec.nodeName ~= before.spec.nodeName)
+  t.eq(box.k8s:get("Node", before.spec.nodeName), nil)
 end))
