@@ -56,6 +56,27 @@ function M.http(opts)
   return clients[name]
 end
 
+local function close_clients()
+  for name, client in pairs(clients) do
+    client:close()
+    clients[name] = nil
+  end
+end
+
+--- Works against a target made by hand: for tests of the library, and for programs that know theirs.
+---@param target eirun.Target
+---@return fun() undo closes its connections and brings the one before back
+--- Example: `local undo = target.use { sandbox = true, region = "cn-hangzhou", credentials = keys, endpoints = {} }`
+--- Raises nothing.
+function M.use(target)
+  local before = current
+  current = target
+  return function()
+    close_clients()
+    current = before
+  end
+end
+
 -- Where a sandbox keeps its state.
 local function sandbox_dir(option)
   if type(option) == "string" then
@@ -136,19 +157,47 @@ local function facts_of(record)
   }
 end
 
+-- The sandbox's state tells its end as text; who holds the directory is asked again, for the exit code.
+local function lock_failure(dir)
+  local lock <close>, err = require("eirun.core.fs").lock(dir .. "/lock")
+  return not lock and err or nil
+end
+
 local function start_sandbox(dir, options)
   local vm = require "eirun.core.vm"
-  local args = { dir = dir, mode = "inprocess", clock = choose_clock(options.clock or "virtual"), seed = options.seed or 1,
+  local args = { dir = dir, mode = "inprocess", clock = choose_clock(options.clock or options.kubeconfig and "real" or "virtual"), seed = options.seed or 1,
     kubeconfig = options.kubeconfig }
   local state = vm.start { entry = "sandbox.main", args = json.encode(args) }
   local text, err = state:ready()
   if not text then
-    error(errors.wrap(err, ("cannot start the sandbox in %s"):format(dir)), 0)
+    error(errors.wrap(lock_failure(dir) or err, ("cannot start the sandbox in %s"):format(dir)), 0)
   end
   return json.decode(text), state
 end
 
+-- Before anything of the sandbox writes to that server. Only it can be reached meanwhile, without a proxy.
+local function check_kubeconfig(options)
+  local marked, config = require "eirun.kube.marked", require "eirun.kube.config"
+  local server = config.read(options.kubeconfig, options.context).server
+  local host, port = server:match "^https?://%[?([^%]/]-)%]?:?(%d*)$"
+  local routes = { closed = true }
+  if host and marked.is_loopback(server) then
+    local address = host:find(":", 1, true) and "[" .. host .. "]" or host
+    routes[1] = { host = host, address = ("%s:%s"):format(address, port ~= "" and port or server:find "^https" and "443" or "80") }
+  end
+  http.routes(routes)
+  local undo = M.use { sandbox = true, endpoints = {}, namespace = "default" }
+  local ok, err = pcall(marked.check, options.kubeconfig, options.context)
+  undo()
+  if not ok then
+    error(err, 0)
+  end
+end
+
 local function open_sandbox(options)
+  if options.kubeconfig then
+    check_kubeconfig(options)
+  end
   local dir = sandbox_dir(options.sandbox)
   local record, state = serving(dir), nil
   if record then
@@ -207,35 +256,8 @@ local function describe(target)
   return ("target: REAL account %s, region %s, cluster %s"):format(target.account, target.region, target.cluster or "as the playbook says")
 end
 
-local function check_kubeconfig(target)
-  if target.sandbox and target.kubeconfig then
-    require("eirun.kube.marked").check(target.kubeconfig, target.context)
-  end
-end
-
 local Session = {}
 Session.__index = Session
-
-local function close_clients()
-  for name, client in pairs(clients) do
-    client:close()
-    clients[name] = nil
-  end
-end
-
---- Works against a target made by hand: for tests of the library, and for programs that know theirs.
----@param target eirun.Target
----@return fun() undo closes its connections and brings the one before back
---- Example: `local undo = target.use { sandbox = true, region = "cn-hangzhou", credentials = keys, endpoints = {} }`
---- Raises nothing.
-function M.use(target)
-  local before = current
-  current = target
-  return function()
-    close_clients()
-    current = before
-  end
-end
 
 -- Clients first, then the sandbox's own state, which commits what it has.
 local function close(session)
@@ -267,7 +289,6 @@ function M.open(options, out, cluster)
   target.cluster = cluster or target.cluster
   current = target
   local ok, err = pcall(function()
-    check_kubeconfig(target)
     if not target.account then
       target.account = require("eirun.cloud").caller_identity().AccountId
     end

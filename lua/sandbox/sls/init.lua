@@ -228,7 +228,7 @@ local function trace(err)
 end
 
 local function reply(ctx, req, fault)
-  local id = crypto.hex(crypto.random(12)):upper()
+  local id = ctx.request_id():gsub("-", ""):sub(1, 24)
   local headers = { ["Content-Type"] = "application/json", ["x-log-requestid"] = id, ["Server"] = "AliyunSLS",
     ["Date"] = times.http(ctx.now()) }
   local ok, body, extra = xpcall(act, trace, ctx, req, fault)
