@@ -52,6 +52,12 @@ enum er_status er_runtime_new(struct er_runtime **rt);
 void er_runtime_free(struct er_runtime *rt); // every vm freed before
 // Runs until `task` has finished. False: nothing can ever wake it (a deadlock).
 bool er_runtime_run(struct er_runtime *rt, bool (*finished)(void *), void *context);
+// Calls what is due; what a callback starts waits for the next turn.
+void er_timers_fire(struct er_runtime *rt);
+bool er_watchdog_start(struct er_runtime *rt);
+void er_watchdog_stop(struct er_runtime *rt);
+// Cancels the root once after a Ctrl-C.
+void er_interrupt_take(struct er_runtime *rt);
 void er_clock_use_virtual(struct er_runtime *rt, int64_t now);
 void er_clock_use_scaled(struct er_runtime *rt, double factor, int64_t now);
 int64_t er_monotonic(void);

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// What stops Lua from outside: Ctrl-C, and a watchdog that arms a hook in a task that does not give way.
+#include "runtime_internal.h"
+#include "vm.h"
+
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+// A task that has not given way for this long gets a hook that can interrupt it.
+enum { OVERRUN_MS = 50 };
+
+static struct er_runtime *signalled; // the signal handlers know one runtime
+
+static void on_overrun_signal(int number) {
+    (void)number;
+    if (signalled && signalled->running) {
+        lua_sethook(signalled->running, er_hook_overrun, LUA_MASKCOUNT, 1000);
+    }
+}
+
+static void on_interrupt_signal(int number) {
+    (void)number;
+    if (!signalled) {
+        return;
+    }
+    if (signalled->interrupts++ > 0) {
+        _exit(130);
+    }
+    uv_async_send(&signalled->wake);
+}
+
+// True when the main thread wants this one to end; false after a tick.
+static bool told_to_stop(struct er_runtime *rt) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += OVERRUN_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    return sem_clockwait(&rt->watchdog_stop, CLOCK_MONOTONIC, &until) == 0;
+}
+
+static void watch(void *argument) {
+    struct er_runtime *rt = argument;
+    uint64_t last = 0;
+    while (!told_to_stop(rt)) {
+        if (rt->running && rt->resumes == last) {
+            kill(getpid(), SIGURG);
+        }
+        last = rt->resumes;
+    }
+}
+
+static void handle_signal(int number, void (*handler)(int)) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(number, &action, NULL);
+}
+
+static void on_wake(uv_async_t *wake) {
+    struct er_runtime *rt = wake->data;
+    er_touch(rt);
+}
+
+bool er_watchdog_start(struct er_runtime *rt) {
+    uv_async_init(&rt->loop, &rt->wake, on_wake);
+    uv_unref((uv_handle_t *)&rt->wake);
+    rt->wake.data = rt;
+    signalled = rt;
+    handle_signal(SIGURG, on_overrun_signal);
+    handle_signal(SIGINT, on_interrupt_signal);
+    handle_signal(SIGTERM, on_interrupt_signal);
+    handle_signal(SIGPIPE, SIG_IGN);
+    sigset_t mine, before;
+    sigemptyset(&mine);
+    sigaddset(&mine, SIGURG);
+    sigaddset(&mine, SIGINT);
+    sigaddset(&mine, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &mine, &before); // the thread inherits: the signals stay with the main thread
+    rt->watchdog_runs = sem_init(&rt->watchdog_stop, 0, 0) == 0 && uv_thread_create(&rt->watchdog, watch, rt) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rt->watchdog_runs;
+}
+
+void er_watchdog_stop(struct er_runtime *rt) {
+    if (!rt->watchdog_runs) {
+        return;
+    }
+    sem_post(&rt->watchdog_stop);
+    uv_thread_join(&rt->watchdog);
+    sem_destroy(&rt->watchdog_stop);
+    signalled = NULL;
+}
+
+void er_interrupt_take(struct er_runtime *rt) {
+    if (rt->interrupts && !rt->interrupt_seen && rt->root) {
+        rt->interrupt_seen = true;
+        er_vm_cancel(rt->root->vm, "interrupted");
+    }
+}
+
+// A count hook that a signal armed on a task that did not give way: lets time pass for it, and stops it if it must.
+void er_hook_overrun(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    struct er_runtime *rt = er_runtime_of(L);
+    struct er_task *task = rt->current;
+    if (!task) {
+        lua_sethook(L, NULL, 0, 0);
+        return;
+    }
+    int64_t now = er_monotonic();
+    if (!rt->resumed_at) {
+        rt->resumed_at = now;
+    }
+    er_interrupt_take(rt);
+    if (rt->kind != ER_CLOCK_VIRTUAL) {
+        er_timers_fire(rt);
+    } else if (now - rt->resumed_at > 1000000000) {
+        // Virtual time stands still while Lua computes: a deadline around the task is then measured by the real clock.
+        er_scope_expire_around(task, now - rt->resumed_at);
+    }
+    if (task->cancelled) {
+        lua_sethook(L, er_hook_overrun, LUA_MASKCOUNT, 1); // the next instruction outside a pcall must raise, too
+    }
+    er_task_check(L);
+}
