@@ -366,3 +366,15 @@ t.test("faults_spare_the_sandboxes_own_components", function()
   t.eq(plane:call("GET", "/api/v1/nodes", nil, { token = "kubelet" }), 200)
   t.eq(plane:call("GET", "/api/v1/nodes"), 500)
 end)
+
+t.test("openapi_documents_name_kinds_parameters_and_fields", function()
+  local plane = lib.new()
+  t.ok(plane:ok("GET", "/openapi/v3").paths["apis/apps/v1"].serverRelativeURL)
+  local doc = plane:ok("GET", "/openapi/v3/apis/apps/v1?hash=1")
+  local patch = doc.paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"].patch
+  t.eq(patch["x-kubernetes-group-version-kind"], { group = "apps", version = "v1", kind = "Deployment" })
+  t.eq({ patch.parameters[1].name, patch.parameters[3].name }, { "dryRun", "fieldValidation" })
+  local containers = doc.components.schemas["core.v1.PodSpec"].properties.containers
+  t.eq({ containers["x-kubernetes-list-map-keys"], containers["x-kubernetes-patch-merge-key"] }, { { "name" }, "name" })
+  t.eq(plane:call("GET", "/openapi/v2"), 404)
+end)

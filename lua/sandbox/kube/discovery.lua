@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Discovery in both formats, and an OpenAPI v3 document that is enough for kubectl's checks before it writes.
+-- Discovery in both formats, and the index of the OpenAPI v3 documents.
 local json = require "eirun.core.json"
+local openapi = require "sandbox.kube.openapi"
 local resources = require "sandbox.kube.resources"
 
 local discovery = {}
@@ -90,29 +91,6 @@ local function group_list(gvs)
   return groups
 end
 
-local function item_path(r)
-  return (r.group == "" and "/api/" or "/apis/") .. r.api_version .. (r.namespaced and "/namespaces/{namespace}/" or "/") .. r.plural
-end
-
-local function parameters(...)
-  local list = json.array {}
-  for i, name in ipairs { ... } do list[i] = { name = name, ["in"] = "query", schema = { type = "string", uniqueItems = true } } end
-  return list
-end
-
-local function openapi_document(gv)
-  local paths = {}
-  for _, r in ipairs(gv.rows) do
-    local gvk = { group = r.group, version = r.version, kind = r.kind }
-    local write = parameters("dryRun", "fieldManager", "fieldValidation", "force")
-    paths[item_path(r)] = { post = { parameters = write, ["x-kubernetes-group-version-kind"] = gvk,
-      ["x-kubernetes-action"] = "post" } }
-    paths[item_path(r) .. "/{name}"] = { patch = { parameters = write, ["x-kubernetes-group-version-kind"] = gvk,
-      ["x-kubernetes-action"] = "patch" } }
-  end
-  return json.encode { openapi = "3.0.0", info = { title = "Kubernetes", version = "v1.36.0" }, paths = paths }
-end
-
 local function openapi_key(gv)
   return (gv.group == "" and "api/" or "apis/") .. gv.api_version
 end
@@ -187,7 +165,7 @@ end
 function discovery.openapi(key)
   local gv = documents().openapi[key]
   if not gv then return nil end
-  gv.document = gv.document or openapi_document(gv)
+  gv.document = gv.document or openapi.document(gv)
   return gv.document, "application/json"
 end
 
