@@ -436,3 +436,27 @@ t.test("the_metrics_adapter_shows_as_an_api_service", function()
   t.eq(condition(service, "Available").status, "True")
   t.eq(lib.new():call("GET", "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/x"), 404)
 end)
+
+t.test("orphans_are_adopted_by_who_selects_them", function()
+  local plane = lib.new()
+  deploy(plane, "web", 2)
+  local before = {}
+  for i, pod in ipairs(pods(plane)) do before[i] = pod.metadata.uid end
+  plane:ok("DELETE", DEPLOYMENTS .. "/web", { propagationPolicy = "Orphan" })
+  plane:settle()
+  deploy(plane, "web", 2)
+  local after, sets = {}, plane:ok("GET", "/apis/apps/v1/namespaces/default/replicasets").items
+  for i, pod in ipairs(pods(plane)) do after[i] = pod.metadata.uid end
+  t.eq(after, before)
+  t.eq({ #sets, sets[1].metadata.ownerReferences[1].name }, { 1, "web" })
+end)
+
+t.test("a_pod_that_no_longer_matches_is_let_go_and_replaced", function()
+  local plane = lib.new()
+  deploy(plane, "web", 1)
+  local name = pods(plane)[1].metadata.name
+  plane:patch("merge", PODS .. "/" .. name, { metadata = { labels = { app = "aside" } } })
+  plane:settle()
+  t.eq(#pods(plane), 2)
+  t.eq(plane:ok("GET", PODS .. "/" .. name).metadata.ownerReferences, nil)
+end)

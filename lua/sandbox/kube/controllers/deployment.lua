@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Deployments: a ReplicaSet per template, rolled over as the strategy says, with progress told in conditions.
 local json = require "eirun.core.json"
+local claims = require "sandbox.kube.controllers.claims"
 local common = require "sandbox.kube.controllers.common"
 local deletion = require "sandbox.kube.deletion"
 local events = require "sandbox.kube.events"
@@ -284,6 +285,7 @@ function Deployments:sync(key)
   local ns, name = common.split(key)
   local d = self.store:object(R, ns, name)
   if not d then return end
+  claims.settle(self.m, R, d, RS, function(rs) return not rs.metadata.deletionTimestamp end)
   local new, old, all = sets_of(self.m, d)
   if d.metadata.deletionTimestamp then return self:write_status(d, new, all) end
   if d.spec.paused then return self:sync_paused(d, new, old, all) end
@@ -309,6 +311,7 @@ function deployment.start(m)
   m.store:subscribe(RS, function(event)
     local ref = common.controller_of(event.new.obj)
     if ref and ref.kind == "Deployment" then q:add(event.new.ns .. "/" .. ref.name) end
+    for _, key in ipairs(claims.candidates(m, R, event.new)) do q:add(key) end
   end)
   m.store:subscribe(PODS, function(event)
     if event.type ~= "DELETED" then return end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- As many pods as a ReplicaSet asks for.
 local deletion = require "sandbox.kube.deletion"
+local claims = require "sandbox.kube.controllers.claims"
 local common = require "sandbox.kube.controllers.common"
 local events = require "sandbox.kube.events"
 local resources = require "sandbox.kube.resources"
@@ -122,6 +123,7 @@ function ReplicaSets:sync(key)
   if not rs then return end
   local failure
   if not rs.metadata.deletionTimestamp then
+    claims.settle(self.m, R, rs, PODS, common.pod_active)
     local pods = self:pods_of(rs)
     local missing = rs.spec.replicas - #pods
     if missing > 0 then failure = self:create(rs, missing) end
@@ -143,6 +145,7 @@ function replicaset.start(m)
       local ref = common.controller_of(rec.obj)
       if ref and ref.kind == "ReplicaSet" then q:add(rec.ns .. "/" .. ref.name) end
     end
+    for _, key in ipairs(claims.candidates(m, R, event.new)) do q:add(key) end
   end)
   for _, rec in ipairs(m.store:list(R)) do q:add(rec.key) end
 end
