@@ -130,6 +130,11 @@ t.test("a_secrets_values_are_never_among_the_changes", function()
   t.eq(changes, { { field = "data.k", from = "<secret>", to = "<secret>" }, { field = "data.l", to = "<secret>" } })
 end)
 
+t.test("of_a_text_of_many_lines_those_that_come_and_go_are_told", function()
+  t.eq(ensure.differences({ kind = "ConfigMap", data = { app = "a\nb" } }, { kind = "ConfigMap", data = { app = "a\nc\nd" } }),
+    { { field = "data.app", from = "b", to = "c, d" } })
+end)
+
 -- Waiting -----------------------------------------------------------------------------------------------------------------
 
 local function pending_pod(more)

@@ -23,13 +23,36 @@ local function masked(changes)
   return changes
 end
 
+local function lines_of(text)
+  local set = {}
+  for line in text:gmatch("[^\n]+") do set[line] = true end
+  return set
+end
+
+local function lines_without(text, others)
+  local list = {}
+  for line in text:gmatch("[^\n]+") do if not others[line] then list[#list + 1] = line end end
+  return #list > 0 and table.concat(list, ", ") or nil
+end
+
+-- Of a text of many lines only those that come and go are told.
+local function shortened(changes)
+  for _, change in ipairs(changes) do
+    local from, to = change.from, change.to
+    if type(from) == "string" and type(to) == "string" and (from:find("\n", 1, true) or to:find("\n", 1, true)) then
+      change.from, change.to = lines_without(from, lines_of(to)), lines_without(to, lines_of(from))
+    end
+  end
+  return changes
+end
+
 ---The differences between an object and what a dry run would make of it; values of Secrets are masked.
 ---@param live table|nil
 ---@param dry table
 ---@return eirun.Change[]
 function M.differences(live, dry)
   local changes = resource.differences(live, dry, { ignore = ignored })
-  return dry.kind == "Secret" and masked(changes) or changes
+  return dry.kind == "Secret" and masked(changes) or shortened(changes)
 end
 
 local function foreign(observed)
