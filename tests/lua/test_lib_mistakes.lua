@@ -5,6 +5,7 @@ local t = require "eirun.test"
 local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
 local process = require "eirun.core.process"
+local sandbox_client = require "sandbox_client"
 
 local function run(dir, ...)
   local argv = { "/proc/self/exe", "--sandbox=" .. dir, "--output", "jsonl", "tests/playbooks/small.lua", ... }
@@ -80,3 +81,17 @@ for _, row in ipairs(mistakes) do
     end)
   end)
 end
+
+t.test("a_market_without_stock_is_quoted_from_the_scaling_group", function()
+  in_sandbox(function(dir)
+    local box = sandbox_client.start { dir = dir, keep = true, parts = { "sandbox.control", "sandbox.cloud", "sandbox.sls" } }
+    local status = box:control("POST", "/faults", { kind = "stock_out", market = "spot" })
+    box:stop()
+    t.eq(status, 200)
+    local result = run(dir, "compensate=no")
+    local err = result.last.error or {}
+    t.eq({ result.code, err.step, err.kind, err.object }, { 1, "pool", "quota", "node pool 'small'" }, json.encode(result.last))
+    t.match(err.code, "NoStock")
+    t.match(err.hint, "add instance types or zones")
+  end)
+end)
