@@ -206,3 +206,27 @@ t.test("a_busy_gpu_keeps_its_node", function()
   end
   t.eq(rig:members(pool), 1)
 end)
+
+t.test("a_price_limit_that_is_passed_brings_a_notice_after_the_first_hour", function()
+  local rig <close> = start()
+  local catalog = require "sandbox.cloud.catalog"
+  local pool = rig:pool("a", { "ecs.gn6i-c4g1.xlarge" })
+  local group = groups.of_pool(rig.ctx, pool)
+  local function all_below(limit)
+    group.spot_strategy, group.spot_price_limit = "SpotWithPriceLimit", { { instance_type = "ecs.gn6i-c4g1.xlarge", price_limit = limit } }
+    group.on_demand_percentage_above_base_capacity = 0
+    rig.ctx.store:put("group", group.id, group)
+  end
+  all_below "9.99"
+  groups.set_desired(rig.ctx, group, 1, "test")
+  rig:pass(100)
+  local instance = groups.members(rig.ctx, group)[1]
+  t.ok(catalog.spot_price(instance.type, instance.zone, rig.time) > 1)
+  all_below "0.5"
+  local noticed
+  rig.ctx.on("instance.notice", function() noticed = rig.time end)
+  rig:pass(4000)
+  t.ok(noticed and noticed - instance.created >= 3600 and noticed - instance.created < 3950, tostring(noticed))
+  rig:pass(310)
+  t.eq(rig.ctx.store:get("instance", instance.id), nil)
+end)

@@ -103,6 +103,22 @@ t.test("the_life_of_a_pool_over_all_services", function()
   t.eq(box:log(), "")
 end)
 
+t.test("a_fixed_pool_asks_for_the_size_that_it_was_scaled_to", function()
+  local box <close> = sandbox.start()
+  local _, pools = box:cs("GET", "/clusters/CID/nodepools")
+  local id = pools.nodepools[1].nodepool_info.nodepool_id
+  local _, made = box:cs("POST", "/clusters/CID/nodepools/" .. id, { body = { count = 2 } })
+  t.eq(box:wait_task(made.task_id).state, "success")
+  t.eq(active(box, id).scaling_group.desired_size, 4)
+  local _, nodes = box:cs("GET", "/clusters/CID/nodes", { query = { nodepool_id = id } })
+  local _, gone = box:cs("DELETE", "/clusters/CID/nodepools/" .. id .. "/nodes",
+    { query = { instance_ids = json.encode { nodes.nodes[1].instance_id }, release_node = "true" } })
+  local task_info = box:wait_task(gone.task_id)
+  t.eq({ task_info.state, task_info.task_result[1].status }, { "success", "success" })
+  local pool = active(box, id)
+  t.eq({ pool.scaling_group.desired_size, pool.status.total_nodes }, { 3, 3 })
+end)
+
 t.test("deleting_a_pool_with_nodes_needs_force", function()
   local box <close> = sandbox.start()
   local id = create(box)

@@ -118,6 +118,14 @@ function groups.reconcile(ctx, group, cause)
   return {}, 0
 end
 
+-- A pool of fixed size asks for what its group now wants.
+function groups.note_size(ctx, group)
+  local pool = ctx.store:get("pool", group.pool_id)
+  if not pool or group.auto_scaling or pool.spec.scaling_group.desired_size == nil then return end
+  pool.spec.scaling_group.desired_size = group.desired
+  ctx.store:put("pool", pool.id, pool)
+end
+
 -- Wants `count` instances. An autoscaled group that finds no stock gives up the rest: its scaler will ask again.
 function groups.set_desired(ctx, group, count, cause)
   return ctx.store:tx(function()
@@ -128,6 +136,7 @@ function groups.set_desired(ctx, group, count, cause)
       group.desired = math.max(group.min, group.desired - missing)
       ctx.store:put("group", group.id, group)
     end
+    groups.note_size(ctx, group)
     return bought, missing, activity
   end)
 end

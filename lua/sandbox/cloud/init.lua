@@ -9,6 +9,7 @@ local groups = require "sandbox.cloud.groups"
 local instances = require "sandbox.cloud.instances"
 local pools = require "sandbox.cloud.pools"
 local ram = require "sandbox.cloud.ram"
+local spot = require "sandbox.cloud.spot"
 local tasks = require "sandbox.cloud.tasks"
 
 local cloud = {}
@@ -55,6 +56,7 @@ function cloud.start(ctx)
   tasks.start_engine(ctx)
   instances.start(ctx)
   groups.start(ctx)
+  spot.start(ctx)
   pools.start()
   for _, name in ipairs(services) do require(name).start(ctx) end
   fill(ctx)

@@ -55,6 +55,7 @@ local function release(ctx, group, members)
   groups.remove(ctx, group, members, "A user removed nodes", "removed")
   group.desired = math.max(0, group.desired - #members)
   ctx.store:put("group", group.id, group)
+  groups.note_size(ctx, group)
 end
 
 local function ids_of(members)
