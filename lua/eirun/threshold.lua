@@ -131,9 +131,9 @@ end
 ---Example: `threshold.show_seconds(0.0123) --> "12.3 ms"`.
 ---Raises nothing.
 function M.show_seconds(value)
-  if value >= 60 then return ("%.3g min"):format(value / 60) end
-  if value >= 1 then return ("%.3g s"):format(value) end
-  if value >= 1e-3 then return ("%.3g ms"):format(value * 1e3) end
+  if value >= 60 then return ("%.1f min"):format(value / 60) end
+  if value >= 0.9995 then return ("%.3g s"):format(value) end
+  if value >= 0.9995e-3 then return ("%.3g ms"):format(value * 1e3) end
   return ("%.3g us"):format(value * 1e6)
 end
 

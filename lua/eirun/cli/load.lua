@@ -32,6 +32,8 @@ M.options = {
     help = "as p95<250ms, errors<0.1%, rate>=0.99; may be given more than once" },
   { name = "window", arg = "FROM..TO", help = "the part of the plan that the thresholds judge" },
   { name = "min-samples", arg = "N", type = "integer", help = "fewer answers in the window decide nothing (default 100)" },
+  { name = "sandbox", arg = "DIR", optional = true, help = "load what runs in the sandbox cloud, whose state lives in DIR" },
+  { name = "clock", arg = "KIND", help = "of the sandbox: real, virtual (its default), or a factor such as 10x" },
   { name = "json", help = "one JSON object instead of text" },
   { name = "report", arg = "FILE", help = "write an HTML report" },
   { name = "hdr-log", arg = "FILE", help = "write the histograms as an HdrHistogram log" },
@@ -166,6 +168,12 @@ local function show_plan(opts)
   return 0
 end
 
+-- The sandbox's hosts are reached through its route table; the line that names the target goes where no figures go.
+local function open_sandbox(options)
+  local line = { target = function(_, text) require("eirun.core.term").write(2, text .. "\n") end }
+  return require("eirun.target").open(options, line)
+end
+
 ---@param options table
 ---@param words string[]
 ---@return integer exit_code 0, 4 when a threshold was missed or the run was not valid
@@ -174,6 +182,7 @@ function M.run(options, words)
   if words[2] then usage(("load takes one URL; '%s' is one word too many"):format(words[2])) end
   local opts = load_options(url, options)
   if options.dry_run then return show_plan(opts) end
+  local session <close> = options.sandbox and open_sandbox(options) or nil -- luacheck: ignore
   local clear
   opts.progress, clear = live_view(options)
   opts.on_cancel = function(result)
