@@ -48,6 +48,7 @@ local rules = {
   progress = { type = "function" },
   progress_every = { type = "number", check = above_zero },
   on_cancel = { type = "function" },
+  abort_after = { type = "number", min = 0 },
   allow = { type = "any" },
   connect_to = { type = "string" },
   ca_file = { type = "string" },
@@ -83,6 +84,7 @@ local rules = {
 ---@field progress? fun(now: eirun.LoadProgress)
 ---@field progress_every? number seconds, default 1
 ---@field on_cancel? fun(result: eirun.LoadResult) gets what was seen when a cancel ends the run
+---@field abort_after? number seconds from which on a broken threshold ends the run, once the window has min_samples
 ---@field allow? true|string[] hosts outside this machine and its private networks that may be loaded
 ---@field ca_file? string certificates that an https target is checked against, default the system's
 ---@field ca_pem? string the same as text
@@ -229,6 +231,7 @@ end
 ---@field inconclusive boolean too few answers in the window
 ---@field valid boolean
 ---@field reason? string why it is not valid
+---@field stopped? string why the run ended before its plan: abort_after
 ---@field ok boolean valid, conclusive and every threshold kept
 ---@field lateness table of the generator: sent minus planned
 ---@field connections integer opened in all
@@ -259,6 +262,7 @@ local function result_of(run)
   result.histogram = run.core:histogram(1)
   for i, figures in ipairs(result.phases) do figures.histogram = run.core:histogram(i + 2) end
   result.valid, result.reason = validity(state, opts)
+  result.stopped = run.stopped
   judge(result, run)
   return result
 end
@@ -356,9 +360,25 @@ function M.start(opts)
   return run
 end
 
+-- Thresholds of the window so far, once it has enough answers to be judged.
+local function is_broken(run)
+  local elapsed = run.core:state(true).elapsed
+  if elapsed < run.opts.abort_after then return false end
+  local result = result_of(run)
+  if #result.thresholds == 0 or result.inconclusive then return false end
+  for _, verdict in ipairs(result.thresholds) do
+    if not verdict.ok then return true end
+  end
+  return false
+end
+
 local function watch(run, opts)
-  while not run:wait(opts.progress and run.opts.progress_every or nil) do
-    opts.progress(run:progress())
+  while not run:wait((opts.progress or opts.abort_after) and run.opts.progress_every or nil) do
+    if opts.progress then opts.progress(run:progress()) end
+    if opts.abort_after and is_broken(run) then
+      run.stopped = ("a threshold was broken after %.0f s"):format(run.core:state(true).elapsed)
+      run:stop()
+    end
   end
   local failure = run.core:state(true).error
   if failure then
@@ -390,5 +410,7 @@ function M.run(opts)
   end
   return run:result()
 end
+
+M.find_max = require("eirun.load.search").find_max
 
 return M

@@ -255,6 +255,49 @@ t.test("thousands_in_flight_are_held", function()
   end)
 end)
 
+-- One server behind a queue: 20 ms a request, so 50 requests a second and not one more.
+local function queueing()
+  local free_at = 0
+  return function(req)
+    free_at = math.max(free_at, task.now()) + 0.02
+    task.sleep(free_at - task.now())
+    req:respond(200, {}, "ok")
+  end
+end
+
+t.test("the_highest_rate_that_holds_is_found", function()
+  with_server(queueing(), function(path)
+    local tried = 0
+    local found = load.find_max(options(path, {
+      thresholds = { "p95<100ms", "errors<1%" }, low = 20, high = 500, seconds = 30, precision = 0.02, pause = 30,
+      tried = function() tried = tried + 1 end,
+    }))
+    t.ok(found.rate >= 48.5 and found.rate <= 50.5, "found " .. found.rate)
+    t.eq(found.limited, false)
+    t.eq(#found.trials, tried)
+    t.ok(tried < 25)
+    t.eq(load.find_max(options(path, { thresholds = { "p95<100ms" }, low = 20, high = 30, seconds = 10, pause = 10 })).limited, true)
+    t.eq(load.find_max(options(path, { thresholds = { "p95<10ms" }, low = 20, seconds = 10, pause = 10 })).rate, 0)
+    local opts = options(path, { thresholds = { "p95<100ms" }, low = 1, seconds = 5 })
+    t.match(tostring(t.err("invalid", load.find_max, opts)), "too few requests")
+    opts.plan = { hold(1, 1) }
+    t.match(tostring(t.err("invalid", load.find_max, opts)), "neither plan nor connections")
+  end)
+end)
+
+t.test("a_broken_threshold_ends_the_run_when_asked", function()
+  with_server(answer_after(0.5), function(path)
+    local began = task.now()
+    local result = load.run(options(path, { plan = { hold(50, 60) }, thresholds = { "p95<250ms" }, abort_after = 5 }))
+    t.ok(task.now() - began < 7)
+    t.match(result.stopped, "a threshold was broken after 5 s")
+    t.eq(result.ok, false)
+    t.ok(result.planned < 360)
+    local kept = load.run(options(path, { plan = { hold(50, 10) }, thresholds = { "p95<1s" }, abort_after = 2 }))
+    t.eq({ kept.stopped, kept.planned, kept.ok }, { nil, 500, true })
+  end)
+end)
+
 local function invalid(extra, pattern)
   local opts = { url = "http://127.0.0.1:1/", plan = { hold(1, 1) } }
   for key, value in pairs(extra) do opts[key] = value end

@@ -31,6 +31,9 @@ M.options = {
   { name = "threshold", arg = "TEXT", short = "t", many = true,
     help = "as p95<250ms, errors<0.1%, rate>=0.99; may be given more than once" },
   { name = "window", arg = "FROM..TO", help = "the part of the plan that the thresholds judge" },
+  { name = "abort-after", arg = "TIME", help = "from then on a broken threshold ends the run" },
+  { name = "find-max", arg = "LIST",
+    help = "the highest rate that keeps these thresholds, as 'p99<200ms,errors<0.1%'; --duration is each trial's" },
   { name = "min-samples", arg = "N", type = "integer", help = "fewer answers in the window decide nothing (default 100)" },
   { name = "sandbox", arg = "DIR", optional = true, help = "load what runs in the sandbox cloud, whose state lives in DIR" },
   { name = "clock", arg = "KIND", help = "of the sandbox: real, virtual (its default), or a factor such as 10x" },
@@ -107,13 +110,14 @@ end
 
 local function load_options(url, options)
   return {
-    url = url, plan = plan_of(options), connections = options.connections, threads = options.threads,
+    url = url, plan = not options.find_max and plan_of(options) or nil, connections = options.connections, threads = options.threads,
     duration = options.connections and (duration(options.duration) or 10),
     arrivals = options.arrivals, seed = options.seed, method = options.method,
     headers = headers_of(options.header), bodies = bodies_of(options.body), timeout = duration(options.timeout),
     max_connections = options.max_connections, keep_alive = not options.no_keep_alive,
     connect_to = options.connect_to, ca_file = options.cacert, verify = not options.insecure,
     allow = options.allow, status = options.status, contains = options.contains, thresholds = options.threshold,
+    abort_after = duration(options.abort_after),
     window = window(options.window), min_samples = options.min_samples,
   }
 end
@@ -168,6 +172,33 @@ local function show_plan(opts)
   return 0
 end
 
+local function list_of(text)
+  local list = {}
+  for part in text:gmatch "[^,]+" do list[#list + 1] = part end
+  return list
+end
+
+local function tell_trial(trial)
+  local threshold = require "eirun.threshold"
+  require("eirun.core.term").write(2, ("%8.4g/s  %-6s p50 %s p95 %s p99 %s errors %.3g %%%s\n"):format(
+    trial.rate, trial.ok and "holds" or "breaks", threshold.show_seconds(trial.p50), threshold.show_seconds(trial.p95),
+    threshold.show_seconds(trial.p99), trial.errors * 100, trial.reason and "  " .. trial.reason or ""))
+end
+
+local function find_max(opts, options)
+  opts.thresholds, opts.seconds = list_of(options.find_max), duration(options.duration)
+  opts.duration, opts.window, opts.abort_after = nil, nil, nil
+  if not options.quiet then opts.tried = tell_trial end
+  local found = require("eirun.load").find_max(opts)
+  local term = require "eirun.core.term"
+  if options.json then
+    term.write(1, require("eirun.core.json").encode(found) .. "\n")
+  else
+    term.write(1, ("%.4g requests a second hold%s\n"):format(found.rate, found.limited and ", the most that was tried" or ""))
+  end
+  return found.rate > 0 and 0 or 4
+end
+
 -- The sandbox's hosts are reached through its route table; the line that names the target goes where no figures go.
 local function open_sandbox(options)
   local line = { target = function(_, text) require("eirun.core.term").write(2, text .. "\n") end }
@@ -183,6 +214,7 @@ function M.run(options, words)
   local opts = load_options(url, options)
   if options.dry_run then return show_plan(opts) end
   local session <close> = options.sandbox and open_sandbox(options) or nil -- luacheck: ignore
+  if options.find_max then return find_max(opts, options) end
   local clear
   opts.progress, clear = live_view(options)
   opts.on_cancel = function(result)

@@ -65,7 +65,7 @@ function M.verdict(result)
   if not result.valid then return "not valid", result.reason end
   if result.inconclusive then return "inconclusive", ("%d answers are too few to judge"):format(result.window.requests) end
   if #result.thresholds == 0 then return "measured" end
-  return result.ok and "passed" or "missed"
+  return result.ok and "passed" or "missed", result.stopped
 end
 
 ---The run in lines of text.
@@ -138,7 +138,7 @@ function M.junit(result)
     failed = failed + (verdict.ok and 0 or 1)
   end
   local word, why = M.verdict(result)
-  if why then
+  if why and not result.stopped then
     cases[#cases + 1] = ('  <testcase classname="eirun.load" name="valid">\n    <failure message="%s"/>\n  </testcase>'):format(
       xml(word .. ": " .. why))
     failed = failed + 1

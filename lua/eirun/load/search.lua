@@ -1,0 +1,91 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The highest rate at which every threshold holds: doubling until one breaks, then bisection. A rate that broke is tried once
+-- more before it is believed, so one bad moment of a machine does not halve the answer.
+local errors = require "eirun.errors"
+local spec = require "eirun.spec"
+local task = require "eirun.task"
+
+local M = {}
+
+local function above_zero(value)
+  if not (value > 0 and value < math.huge) then return "must be a finite number above 0" end
+end
+
+local rules = {
+  thresholds = { type = "list", required = true },
+  low = { type = "number", check = above_zero }, high = { type = "number", check = above_zero },
+  seconds = { type = "number", check = above_zero }, pause = { type = "number", min = 0 },
+  precision = { type = "number", check = above_zero }, tried = { type = "function" },
+}
+
+local function split(opts)
+  local own, rest = {}, {}
+  for key, value in pairs(opts) do
+    if rules[key] and key ~= "thresholds" then own[key] = value else rest[key] = value end
+  end
+  own.thresholds = opts.thresholds
+  if opts.plan or opts.connections then
+    spec.fail("load.find_max", "the rate is what is looked for: it takes neither plan nor connections")
+  end
+  return spec.check("load.find_max", own, rules), rest
+end
+
+-- One trial; the first tenth warms up and is not judged.
+local function run_at(search, rate)
+  local opts = {}
+  for key, value in pairs(search.rest) do opts[key] = value end
+  opts.plan = { { kind = "hold", rate = rate, duration = search.seconds } }
+  opts.window = { from = search.seconds / 10 }
+  opts.thresholds = search.thresholds
+  local result = require("eirun.load").run(opts)
+  local trial = { rate = rate, ok = result.ok, valid = result.valid, reason = result.reason, inconclusive = result.inconclusive,
+    p50 = result.window.latency.p50, p95 = result.window.latency.p95, p99 = result.window.latency.p99,
+    errors = result.window.errors.share, thresholds = result.thresholds }
+  search.trials[#search.trials + 1] = trial
+  if search.tried then search.tried(trial) end
+  if search.pause > 0 then task.sleep(search.pause) end
+  return trial
+end
+
+local function holds(search, rate)
+  local trial = run_at(search, rate)
+  if trial.inconclusive then
+    errors.raise("invalid", ("load.find_max: %g/s for %g s are too few requests to judge"):format(rate, search.seconds),
+      { hint = "give a higher low, more seconds, or fewer min_samples" })
+  end
+  return trial.ok or run_at(search, rate).ok
+end
+
+local function climb(search, low, high)
+  local good, rate = nil, low
+  while rate < high do
+    if not holds(search, rate) then return good, rate end
+    good, rate = rate, rate * 2
+  end
+  if holds(search, high) then return high, nil end
+  return good, high
+end
+
+---Finds the highest rate at which the thresholds hold.
+---@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10) and `high`
+---(default 100000) requests a second; `seconds` of each trial (10); `pause` between trials (1); `precision`, the share that the answer
+---may be off (0.05); `tried`, called with each trial
+---@return {rate: number, limited: boolean, trials: table[]} rate is 0 when even `low` breaks them; limited: `high` still holds
+---Example: `load.find_max({ url = url, thresholds = { "p99<200ms", "errors<0.1%" } }).rate`. Raises as eirun.load.run does, and kind
+---"invalid" when a trial has too few requests to judge.
+function M.find_max(opts)
+  local own, rest = split(opts)
+  local search = {
+    rest = rest, thresholds = own.thresholds, seconds = own.seconds or 10, pause = own.pause or 1, trials = {}, tried = own.tried,
+  }
+  local low, high, precision = own.low or 10, own.high or 100000, own.precision or 0.05
+  if low > high then spec.fail("load.find_max", "low is above high") end
+  local good, bad = climb(search, low, high)
+  while good and bad and bad / good > 1 + precision do
+    local middle = math.sqrt(good * bad)
+    if holds(search, middle) then good = middle else bad = middle end
+  end
+  return { rate = good or 0, limited = bad == nil, trials = search.trials }
+end
+
+return M
