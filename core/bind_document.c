@@ -278,6 +278,7 @@ static void add_key(struct er_walk *w, const struct level *up) {
         struct er_walk_key *keys = er_realloc(w->keys, capacity * sizeof *keys);
         if (!keys) {
             check(w, up, ER_NO_MEMORY);
+            return; // not reached: check raises
         }
         w->keys = keys;
         w->key_capacity = capacity;

@@ -86,7 +86,7 @@ const char *er_check_bytes(lua_State *L, int index, size_t *length) {
 }
 
 static int l_new(lua_State *L) {
-    size_t length;
+    size_t length = 0;
     const char *bytes = er_check_bytes(L, 1, &length);
     er_push_secret(L, bytes, length);
     return 1;
@@ -94,7 +94,7 @@ static int l_new(lua_State *L) {
 
 static int l_concat(lua_State *L) {
     int count = lua_gettop(L);
-    size_t total = 0, length;
+    size_t total = 0, length = 0;
     for (int i = 1; i <= count; i++) {
         er_check_bytes(L, i, &length);
         if (length > (size_t)LUA_MAXINTEGER - sizeof(struct er_secret) - total) {

@@ -81,8 +81,9 @@ const char *er_httpd_date(struct er_httpd *server) {
     if (second != server->date_second || !*server->date) {
         struct tm tm;
         gmtime_r(&second, &tm);
-        snprintf(server->date, sizeof server->date, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday,
-                 tm.tm_mday, months + 3 * tm.tm_mon, (tm.tm_year + 1900) % 10000, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        snprintf(server->date, sizeof server->date, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
+                 days + (size_t)tm.tm_wday * 3, tm.tm_mday, months + (size_t)tm.tm_mon * 3, (tm.tm_year + 1900) % 10000,
+                 tm.tm_hour, tm.tm_min, tm.tm_sec);
         server->date_second = second;
     }
     return server->date;
@@ -165,10 +166,11 @@ static int bind_path(int fd, const struct sockaddr_un *address) {
 
 static int bind_unix(struct er_httpd *server, const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path) {
+    size_t length = strlen(path);
+    if (length >= sizeof address.sun_path) {
         return UV_ENAMETOOLONG;
     }
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, length);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return -errno;

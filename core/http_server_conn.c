@@ -345,7 +345,7 @@ static void after_eof(struct er_httpd_conn *conn) {
 // Goes on to the next request when this one's reply is out and its body is in. True when there may be more to take.
 static bool exchange_over(struct er_httpd_conn *conn) {
     struct er_httpd_req *req = conn->req;
-    if (conn->phase != CONN_REQUEST || req->reply != REPLY_FINISHED || req->body == BODY_READING) {
+    if (conn->phase != CONN_REQUEST || !req || req->reply != REPLY_FINISHED || req->body == BODY_READING) {
         return false;
     }
     if (req->body == BODY_UNREAD && !req->close_after) {

@@ -86,12 +86,10 @@ void er_scope_expire_around(struct er_task *task, int64_t passed) {
 }
 
 static void keep_or_free(struct er_scope *scope, struct er_task *child) {
-    if (!scope->open) {
-        er_task_free(child);
-    } else if (scope->any && !scope->winner && !scope->cancelled) {
+    if (scope->open && scope->any && !scope->winner && !scope->cancelled) {
         scope->winner = child;
         cancel_scope(scope, ER_CANCELLED, "cancelled: another task of the race was first");
-    } else if (child->failed && (!child->echo || !scope->failures)) {
+    } else if (scope->open && child->failed && (!child->echo || !scope->failures)) {
         link_child(&scope->failures, child);
         cancel_scope(scope, ER_CANCELLED, "cancelled: a task beside it failed");
     } else {

@@ -64,6 +64,14 @@ t.test("the_reference_is_what_the_source_says", function()
   t.ok(text == reference.markdown(), "docs/reference.md is up to date (eirun reference > docs/reference.md)")
 end)
 
+t.test("the_sandboxs_page_has_the_table_of_delays", function()
+  local text = assert(fs.read(root .. "docs/sandbox.md"))
+  t.ok(text:find(reference.delays(), 1, true), "the table in docs/sandbox.md is lag.lua's")
+  local count = 0
+  for _ in pairs(require("eirun.lag").facts) do count = count + 1 end
+  t.eq(select(2, reference.delays():gsub("\n| `", "")), count)
+end)
+
 t.test("every_public_function_is_described_with_example_and_errors", function()
   local found = {}
   each_module(function(module, described)

@@ -312,6 +312,17 @@ function M.markdown()
   return (table.concat(out, "\n"):gsub("%s+$", "")) .. "\n"
 end
 
+---The table of delays in docs/sandbox.md, in the order of lag.lua's groups.
+---@return string Markdown
+function M.delays()
+  local lag, rows = require "eirun.lag", { "| delay | seconds | source |", "|---|---|---|" }
+  for name in vm.source("eirun.lag"):gmatch("\n  ([%a_]+) = { value") do
+    local fact = lag.facts[name]
+    rows[#rows + 1] = ("| `%s` | %.14g | %s |"):format(name, fact.value, fact.source)
+  end
+  return table.concat(rows, "\n") .. "\n"
+end
+
 function M.run()
   require("eirun.core.term").write(1, M.markdown())
   return 0
