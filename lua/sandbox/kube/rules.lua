@@ -388,6 +388,18 @@ rules["storageclasses.storage.k8s.io"] = function(c, new, old)
 end
 
 local function role_ref(c, new, old)
+  local ref = new.roleRef or {}
+  if not value.contains({ "ClusterRole", "Role" }, ref.kind) then
+    c.unsupported("roleRef.kind", ref.kind or "", { "ClusterRole", "Role" })
+  end
+  if (ref.name or "") == "" then c.required("roleRef.name") end
+  for i, subject in ipairs(new.subjects or {}) do
+    local at = ("subjects[%d]"):format(i - 1)
+    if (subject.name or "") == "" then c.required(at .. ".name") end
+    if not value.contains({ "Group", "ServiceAccount", "User" }, subject.kind) then
+      c.unsupported(at .. ".kind", subject.kind or "", { "Group", "ServiceAccount", "User" })
+    end
+  end
   if old then validate.immutable(c, new.roleRef, old.roleRef, "roleRef", "cannot change roleRef") end
 end
 rules["rolebindings.rbac.authorization.k8s.io"] = role_ref

@@ -7,6 +7,7 @@ local reader = require "sandbox.kube.reader"
 local request = require "sandbox.kube.request"
 local resources = require "sandbox.kube.resources"
 local status = require "sandbox.kube.status"
+local value = require "sandbox.kube.value"
 
 local writer = {}
 
@@ -46,7 +47,7 @@ function writer.body(r, req)
   if text == "" then return nil end
   if kind == "application/vnd.kubernetes.protobuf" then return require("sandbox.kube.protobuf").decode(r, text) end
   local v, err = (kind:find("yaml", 1, true) and decode_yaml or decode_json)(text)
-  if type(v) ~= "table" then
+  if not value.is_map(v) then
     local why = err and (err.message or tostring(err)) or "unexpected value"
     status.bad_request(("the object provided is unrecognized (must be of type %s): %s"):format(r.kind, why))
   end
