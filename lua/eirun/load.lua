@@ -411,6 +411,15 @@ function M.run(opts)
   return run:result()
 end
 
-M.find_max = require("eirun.load.search").find_max
+---Finds the highest rate at which the thresholds hold.
+---@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10) and `high`
+---(default 100000) requests a second; `seconds` of each trial (10); `pause` between trials (1); `precision`, the share that the answer
+---may be off (0.05); `tried`, called with each trial
+---@return {rate: number, limited: boolean, trials: table[]} rate is 0 when even `low` breaks them; limited: `high` still holds
+---Example: `load.find_max({ url = url, thresholds = { "p99<200ms", "errors<0.1%" } }).rate`. Raises as eirun.load.run does, and kind
+---"invalid" when a trial has too few requests to judge.
+function M.find_max(opts)
+  return require("eirun.load.search").find_max(opts)
+end
 
 return M
