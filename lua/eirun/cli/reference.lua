@@ -19,7 +19,7 @@ M.groups = {
     { name = "eirun.cloud" }, { name = "eirun.credentials" },
   } },
   { title = "Load and reports", modules = {
-    { name = "eirun.loadtest" }, { name = "eirun.load", from = { "eirun.load.phases", "eirun.load.trace" } },
+    { name = "eirun.loadtest" }, { name = "eirun.load", from = { "eirun.load.phases", "eirun.load.search", "eirun.load.trace" } },
     { name = "eirun.threshold" }, { name = "eirun.timeline" }, { name = "eirun.chart" }, { name = "eirun.report" }, { name = "eirun.lag" },
   } },
   { title = "Building a library of your own", modules = {
