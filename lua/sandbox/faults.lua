@@ -25,6 +25,7 @@ faults.kinds = {
   delete_failed = { when = "service" },
   stock_out = { when = "world", zone = "string", type = "string", left = "number" },
   reclaim = { when = "world", zone = "string", id = "string" },
+  goatscaler_quirk = { when = "world", on = "boolean" },
 }
 
 local function known_fields(fault)

@@ -143,6 +143,25 @@ t.test("the_ratio_holds_for_what_the_scaler_buys", function()
   t.eq({ rig:members(pool), spot }, { 10, 7 })
 end)
 
+t.test("instant_scaling_may_leave_the_ratio_when_told_so", function()
+  local rig <close> = start()
+  local pool = rig:pool("a", gpu)
+  local group = groups.of_pool(rig.ctx, pool)
+  group.compensate_with_on_demand = true
+  rig.ctx.store:put("group", group.id, group)
+  local function spot_after(pods)
+    for _ = 1, pods do rig:pending("p" .. #rig.pods, "a") end
+    rig:scan { scaler = "goatscaler" }
+    local spot = 0
+    for _, instance in ipairs(groups.members(rig.ctx, group)) do spot = spot + (instance.spot and 1 or 0) end
+    return spot
+  end
+  t.eq(spot_after(2), 1)
+  rig.ctx.emit("fault", { kind = "goatscaler_quirk" })
+  t.eq({ spot_after(2), rig:members(pool) }, { 1, 4 })
+  t.match(table.concat(rig.events), "ProvisionNode: ")
+end)
+
 t.test("stock_outs_are_told_and_tried_again", function()
   local rig <close> = start()
   local pool = rig:pool("a", { "ecs.gn6i-c4g1.xlarge" })

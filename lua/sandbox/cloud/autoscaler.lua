@@ -183,10 +183,18 @@ local words = {
   goatscaler = { yes = "ProvisionNode", no = "NotTriggerScaleUp", failed = "ProvisionNodeFailed" },
 }
 
+-- Instant scaling cannot see spot stock: with compensation allowed it may buy on-demand although spot is to be had. Off
+-- unless a fault turns it on.
+local function billing_of(self, settings, group)
+  local quirk = settings.scaler == "goatscaler" and self.ctx.store:get("meta", "goatscaler_quirk")
+  return quirk and group.compensate_with_on_demand and "on_demand" or nil
+end
+
 local function grow(self, settings, option)
   local group, before = option.group, option.members
   local wanted = before + #option.nodes
-  local bought, missing, activity = groups.set_desired(self.ctx, group, wanted, "The node scaler asked for more instances")
+  local bought, missing, activity = groups.set_desired(self.ctx, group, wanted, "The node scaler asked for more instances",
+    billing_of(self, settings, group))
   if settings.scaler == "goatscaler" and activity then
     activity.metadata = '{"goatscaler.io/managed":"true"}'
     self.ctx.store:put("activity", activity.id, activity)

@@ -74,9 +74,10 @@ local function settle_activity(ctx, activity)
   end_activity(ctx, activity, "Successful", "Operation completed successfully.")
 end
 
-local function scale_out(ctx, group, count, cause)
-  local pool = ctx.store:get("pool", group.pool_id)
-  local bought, missing = ratio.purchase(groups.settings(group), groups.members(ctx, group), count, market.view(ctx))
+local function scale_out(ctx, group, count, cause, billing)
+  local pool, settings = ctx.store:get("pool", group.pool_id), groups.settings(group)
+  if billing == "on_demand" then settings.spot_strategy = "NoSpot" end
+  local bought, missing = ratio.purchase(settings, groups.members(ctx, group), count, market.view(ctx))
   local activity = new_activity(ctx, group, cause, ("Add \"%d\" ECS instance(s)"):format(count))
   for _, purchase in ipairs(bought) do
     local instance = instances.create(ctx, pool, group, purchase)
@@ -111,9 +112,9 @@ end
 local function clamp(group, count) return math.max(group.min, math.min(group.max, count)) end
 
 -- Brings the members to group.desired.
-function groups.reconcile(ctx, group, cause)
+function groups.reconcile(ctx, group, cause, billing)
   local have = #groups.members(ctx, group)
-  if have < group.desired then return scale_out(ctx, group, group.desired - have, cause) end
+  if have < group.desired then return scale_out(ctx, group, group.desired - have, cause, billing) end
   if have > group.desired then return {}, 0, scale_in(ctx, group, have - group.desired, cause) end
   return {}, 0
 end
@@ -127,11 +128,12 @@ function groups.note_size(ctx, group)
 end
 
 -- Wants `count` instances. An autoscaled group that finds no stock gives up the rest: its scaler will ask again.
-function groups.set_desired(ctx, group, count, cause)
+-- billing "on_demand" buys no spot this time, whatever the group's settings say.
+function groups.set_desired(ctx, group, count, cause, billing)
   return ctx.store:tx(function()
     group.desired = clamp(group, count)
     ctx.store:put("group", group.id, group)
-    local bought, missing, activity = groups.reconcile(ctx, group, cause)
+    local bought, missing, activity = groups.reconcile(ctx, group, cause, billing)
     if missing > 0 and group.auto_scaling then
       group.desired = math.max(group.min, group.desired - missing)
       ctx.store:put("group", group.id, group)
@@ -226,6 +228,7 @@ local function play_fault(ctx, fault)
     local kind = fault.market or "spot"
     return market.limit(ctx, fault.type, fault.zone, kind, fault.left or 0)
   end
+  if fault.kind == "goatscaler_quirk" then return ctx.store:put("meta", "goatscaler_quirk", fault.on ~= false) end
   if fault.kind ~= "reclaim" then return end
   ctx.store:tx(function()
     for _, instance in ctx.store:each "instance" do
