@@ -6,6 +6,7 @@ local db = require "eirun.core.db"
 local fs = require "eirun.core.fs"
 local http = require "eirun.core.http"
 local httpd = require "eirun.core.httpd"
+local process = require "eirun.core.process"
 local reference = require "eirun.cli.reference"
 local secret = require "eirun.core.secret"
 local t = require "eirun.test"
@@ -218,4 +219,37 @@ t.test("methods_of_a_request_and_a_stream_are_documented", function()
     local stream <close> = assert(client:open { url = ("http://127.0.0.1:%d/"):format(server.port) })
     check_handle("http", "eirun.core.http.Stream", stream)
   end)
+end)
+
+-- Pages ---------------------------------------------------------------------------------------------------------------------
+
+local function each_block(fn)
+  local pages = { root .. "README.md" }
+  for _, name in ipairs(assert(fs.list(root .. "docs"))) do pages[#pages + 1] = root .. "docs/" .. name end
+  for _, path in ipairs(pages) do
+    for block in assert(fs.read(path)):gmatch("\n```lua\n(.-)\n```") do fn(path, block) end
+  end
+end
+
+t.test("lua_in_the_pages_compiles", function()
+  local count = 0
+  each_block(function(path, block)
+    local chunk, message = load(block, "=" .. path)
+    t.ok(chunk, message)
+    count = count + 1
+  end)
+  t.ok(count > 10, "blocks of Lua")
+end)
+
+t.test("playbooks_in_the_pages_check_clean", function()
+  local program, folder, count = assert(fs.realpath "/proc/self/exe"), assert(fs.mkdtemp "/tmp/eirun-pages-"), 0
+  each_block(function(path, block)
+    if not block:find("return play.book", 1, true) or not block:find("require", 1, true) then return end
+    assert(fs.write(folder .. "/page.lua", block))
+    local run = assert(process.run { program, "check", folder .. "/page.lua", timeout = 30 })
+    t.eq(run.code, 0, path .. ": " .. run.stdout)
+    count = count + 1
+  end)
+  assert(fs.remove(folder, { recursive = true }))
+  t.ok(count >= 2, "playbooks")
 end)
