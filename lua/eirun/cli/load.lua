@@ -46,7 +46,8 @@ M.options = {
 }
 
 M.verb = {
-  name = "load", args = "URL", module = "eirun.cli.load", summary = "load an HTTP service at a planned rate and judge its latency",
+  name = "load", args = "URL | compare A B", module = "eirun.cli.load",
+  summary = "load an HTTP service at a planned rate and judge its latency",
   text = { "Requests go out at their planned times whatever the server does, and latency counts from there; with --connections a closed "
     .. "loop sends as fast as it is answered. Give one of --rate, --plan, --trace and --connections.",
     "It loads this machine and private networks; a public host needs --allow. Exit code 4 when a threshold is missed or the run is not "
@@ -199,6 +200,31 @@ local function find_max(opts, options)
   return found.rate > 0 and 0 or 4
 end
 
+local function read_run(path)
+  local fs, json, errors = require "eirun.core.fs", require "eirun.core.json", require "eirun.errors"
+  local run, err = json.decode(errors.check(fs.read(path)))
+  if type(run) ~= "table" or not run.series or not run.window then
+    errors.raise("invalid", ("'%s' is not what `eirun load --json` writes"):format(path), { cause = err })
+  end
+  return run
+end
+
+local function compare(options, words)
+  if not words[3] or words[4] then usage "load compare wants two files that --json wrote" end
+  local term, threshold = require "eirun.core.term", require "eirun.threshold"
+  local found = require("eirun.load.compare").runs(read_run(words[2]), read_run(words[3]))
+  if options.json then
+    term.write(1, require("eirun.core.json").encode(found) .. "\n")
+    return found.worse and 4 or 0
+  end
+  for _, row in ipairs(found.rows) do
+    local change = row.change and ("%+.1f %%"):format(row.change * 100) or ""
+    term.write(1, ("%-7s %12s -> %-12s %9s  %s\n"):format(row.metric, threshold.show(row.metric, row.a),
+      threshold.show(row.metric, row.b), change, row.verdict))
+  end
+  return found.worse and 4 or 0
+end
+
 -- The sandbox's hosts are reached through its route table; the line that names the target goes where no figures go.
 local function open_sandbox(options)
   local line = { target = function(_, text) require("eirun.core.term").write(2, text .. "\n") end }
@@ -210,6 +236,7 @@ end
 ---@return integer exit_code 0, 4 when a threshold was missed or the run was not valid
 function M.run(options, words)
   local url = words[1] or usage "load what? give a URL"
+  if url == "compare" then return compare(options, words) end
   if words[2] then usage(("load takes one URL; '%s' is one word too many"):format(words[2])) end
   local opts = load_options(url, options)
   if options.dry_run then return show_plan(opts) end
