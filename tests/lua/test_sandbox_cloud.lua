@@ -130,6 +130,26 @@ t.test("deleting_a_pool_with_nodes_needs_force", function()
   t.eq({ status, err.code }, { 400, "InvalidNodePoolStatus.Forbidden" })
 end)
 
+t.test("a_stuck_deletion_is_repaired_through_the_scaling_group", function()
+  local box <close> = sandbox.start()
+  local id = create(box)
+  local group = active(box, id).scaling_group.scaling_group_id
+  box:control("POST", "/faults", { kind = "delete_failed", service = "CS", action = "DeleteClusterNodepool" })
+  local path = "/clusters/CID/nodepools/" .. id
+  local _, gone = box:cs("DELETE", path, { query = { force = "true" } })
+  t.eq(box:wait_task(gone.task_id).state, "fail")
+  t.eq(pool_of(box, id).status.state, "delete_failed")
+  t.eq((box:rpc("ess", "ModifyScalingGroup", { RegionId = "cn-hangzhou", ScalingGroupId = group, MinSize = 0, MaxSize = 0,
+    DesiredCapacity = 0 })), 200)
+  box:wait("an empty group", function()
+    local _, found = box:rpc("ess", "DescribeScalingGroups", { RegionId = "cn-hangzhou", ["ScalingGroupIds.1"] = group })
+    return found.ScalingGroups[1].TotalCapacity == 0
+  end)
+  _, gone = box:cs("DELETE", path)
+  t.eq(box:wait_task(gone.task_id).state, "success")
+  t.eq((box:cs("GET", path)), 404)
+end)
+
 t.test("a_body_with_a_mistake_names_it", function()
   local box <close> = sandbox.start()
   local function refused(change, code, pattern)

@@ -164,17 +164,22 @@ local function finish_modify(ctx, task)
   if task.data.update_nodes then ctx.emit("pool.updated", { id = pool.id, previous = task.data.previous }) end
 end
 
+local function delete_failed(ctx, pool, why)
+  pool.state = "delete_failed"
+  ctx.store:put("pool", pool.id, pool)
+  return "fail", why
+end
+
 local function finish_delete(ctx, task)
   local pool = ctx.store:get("pool", task.target.id)
   if not pool then return nil end
   local group = groups.of_pool(ctx, pool)
-  if groups.capacity(ctx, group).total > 0 then
-    if task.data.force then return "again" end
-    pool.state = "delete_failed"
-    ctx.store:put("pool", pool.id, pool)
-    return "fail", "ScalingGroup's instances not empty"
+  if group and groups.capacity(ctx, group).total > 0 then
+    if task.data.force and not task.data.stuck then return "again" end
+    return delete_failed(ctx, pool, "ScalingGroup's instances not empty")
   end
-  ctx.store:delete("group", group.id)
+  if task.data.stuck then return delete_failed(ctx, pool, "the scaling group is protected against deletion") end
+  if group then ctx.store:delete("group", group.id) end
   ctx.store:delete("pool", pool.id)
 end
 

@@ -97,7 +97,8 @@ function nodepools.delete(call)
   if pool.state == "deleting" then pools.ensure_idle(pool) end
   return ctx.store:tx(function()
     begin_delete(ctx, pool, force)
-    local task = start_task(ctx, pool, "nodepool_delete", ctx.lag.pool_delete, { force = force })
+    local task = start_task(ctx, pool, "nodepool_delete", ctx.lag.pool_delete,
+      { force = force, stuck = call.fault ~= nil and call.fault.kind == "delete_failed" })
     return { task_id = task.id, request_id = call.request_id }
   end)
 end
