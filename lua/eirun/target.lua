@@ -115,14 +115,13 @@ end
 
 -- Serving sandboxes ---------------------------------------------------------------------------------------------------
 
-local function process_lives(pid)
-  return require("eirun.core.fs").stat("/proc/" .. tostring(pid)) ~= nil
-end
-
+-- What a serving process has left, if it still holds its lock: after a kill the file is there and the lock is not.
 local function serving(dir)
-  local text = require("eirun.core.fs").read(dir .. "/serve.json")
+  local fs = require "eirun.core.fs"
+  local text = fs.read(dir .. "/serve.json")
   local record = text and json.decode(text)
-  return record and process_lives(record.pid) and record or nil
+  local lock <close> = record and fs.lock(dir .. "/lock")
+  return not lock and record or nil
 end
 
 local function adopt_clock(record, wanted)
