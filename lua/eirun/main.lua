@@ -48,5 +48,5 @@ return function(...)
     term.write(2, err.traceback:gsub("^%s+", "") .. "\n")
   end
   local locked = err.holder or (err.cause and err.cause.holder)
-  return err.code == "usage" and 64 or locked and 75 or 1
+  return (err.code == "usage" or err.excerpt) and 64 or locked and 75 or 1
 end

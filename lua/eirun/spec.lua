@@ -5,21 +5,22 @@ local errors = require "eirun.errors"
 
 local M = {}
 
--- Levenshtein distance, for short words.
+-- How many letters are wrong, missing, too many, or swapped with their neighbour.
 local function distance(a, b)
-  local row = {}
-  for j = 0, #b do row[j] = j end
+  local rows = { [0] = {} }
+  for j = 0, #b do rows[0][j] = j end
   for i = 1, #a do
-    local corner = row[0]
-    row[0] = i
+    local row, above = { [0] = i }, rows[i - 1]
     for j = 1, #b do
-      local up = row[j]
       local cost = a:byte(i) == b:byte(j) and 0 or 1
-      row[j] = math.min(up + 1, row[j - 1] + 1, corner + cost)
-      corner = up
+      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], rows[i - 2][j - 2] + 1)
+      end
     end
+    rows[i] = row
   end
-  return row[#b]
+  return rows[#a][#b]
 end
 
 ---The known word nearest to `word`, nil when none is near.
@@ -36,7 +37,7 @@ function M.nearest(word, known)
     local d = distance(word, key)
     if not best or d < best_distance then best, best_distance = key, d end
   end
-  return best and best_distance <= math.max(2, #word // 3) and best or nil
+  return best and best_distance <= math.max(#word <= 4 and 1 or 2, #word // 3) and best or nil
 end
 
 -- Is this chunk one of the library's own? Embedded ones are called "@eirun/kube.lua", those of --lua-dir end so.

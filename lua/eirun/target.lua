@@ -164,8 +164,8 @@ end
 
 local function start_sandbox(dir, options)
   local vm = require "eirun.core.vm"
-  local args = { dir = dir, mode = "inprocess", clock = choose_clock(options.clock or options.kubeconfig and "real" or "virtual"), seed = options.seed or 1,
-    kubeconfig = options.kubeconfig }
+  local kind = choose_clock(options.clock or options.kubeconfig and "real" or "virtual")
+  local args = { dir = dir, mode = "inprocess", clock = kind, seed = options.seed or 1, kubeconfig = options.kubeconfig }
   local state = vm.start { entry = "sandbox.main", args = json.encode(args) }
   local text, err = state:ready()
   if not text then

@@ -48,6 +48,28 @@ t.test("a_misspelt_verb_is_named_with_the_nearest", function()
   t.match(run.stderr, "did you mean 'version'")
 end)
 
+t.test("a_playbook_without_a_path_is_told_how_to_name_it", function()
+  local run = eirun("bert")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "%./bert%.lua")
+end)
+
+t.test("swapped_letters_are_one_mistake", function()
+  t.match(eirun("tset").stderr, "did you mean 'test'")
+end)
+
+t.test("options_without_a_playbook_ask_for_one", function()
+  local run = eirun("--sandbox")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "run which playbook")
+end)
+
+t.test("a_wrong_threshold_on_the_command_line_is_wrong_usage", function()
+  local run = eirun("load", "http://127.0.0.1:1/", "--rate", "1", "-t", "p95<250")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "p95<250\n +%^")
+end)
+
 t.test("a_misspelt_option_is_named_with_the_nearest", function()
   local run = eirun("run", "--quite", "x.lua")
   t.eq(run.code, 64)

@@ -97,10 +97,21 @@ local function find_verb(args)
   end
 end
 
+-- `eirun --sandbox` alone is a run that lacks its playbook.
+local function only_global(args)
+  local known = known_options({ options = {} })
+  for _, word in ipairs(args) do
+    if not known[word] then
+      return false
+    end
+  end
+  return true
+end
+
 local function verb_of(args)
   local word, at = find_verb(args)
   if not word then
-    return nil
+    return not only_global(args) and verbs.find("run") or nil
   elseif is_playbook(word) then
     return verbs.find("run"), nil
   end
@@ -111,8 +122,8 @@ local function verb_of(args)
       names[known.name] = true
     end
     local near = spec.nearest(word, names)
-    usage(("'%s' is no verb%s; a playbook's name has a / or ends in .lua"):format(
-      word, near and (", did you mean '%s'?"):format(near) or ""))
+    usage(near and ("'%s' is no verb, did you mean '%s'?"):format(word, near)
+      or ("'%s' is no verb; a playbook is named by a path, as ./%s.lua"):format(word, word))
   end
   return verb, at
 end

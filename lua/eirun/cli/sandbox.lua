@@ -148,7 +148,7 @@ local verbs = { serve = serve, reset = reset, status = status, fault = fault }
 --- Raises code "usage" for a verb that does not exist, kind "conflict" when another process holds the directory.
 function M.run(options, words)
   local verb = verbs[words[1] or ""]
-  if not verb then usage "eirun sandbox serve DIR | reset [DIR] | status [DIR] | fault DIR KIND [key=value ...]" end
+  if not verb then usage "sandbox what? serve DIR, status [DIR], reset [DIR], or fault DIR KIND [key=value ...]" end
   return verb(options, words)
 end
 
