@@ -85,6 +85,40 @@ t.test("every_public_function_is_described_with_example_and_errors", function()
   t.eq(table.concat(found, "\n"), "")
 end)
 
+-- Types that are no classes: what they are stands in eirun.errors and docs/errors.md.
+local aliases = { ["eirun.ErrorKind"] = true, ["eirun.Error"] = true, ["eirun.Bytes"] = true, ["eirun.play.Book"] = true }
+
+local function note_types(types, where, list)
+  for _, item in ipairs(list or {}) do
+    for name in item.type:gmatch("eirun%.[%w_.]+") do types[name] = where end
+  end
+end
+
+t.test("every_type_that_is_named_is_described", function()
+  local named, described = {}, {}
+  local function note(module)
+    for _, entry in ipairs(module.functions) do
+      note_types(named, module.name .. "." .. entry.name, entry.params)
+      note_types(named, module.name .. "." .. entry.name, entry.returns)
+    end
+    for _, class in ipairs(module.classes) do
+      described[class.name] = true
+      note_types(named, class.name, class.class and class.class.fields)
+      for _, entry in ipairs(class.methods) do
+        note_types(named, class.name .. ":" .. entry.name, entry.params)
+        note_types(named, class.name .. ":" .. entry.name, entry.returns)
+      end
+    end
+  end
+  each_module(function(_, module) note(module) end)
+  for _, name in ipairs(reference.core) do note(reference.describe_core(name)) end
+  local missing = {}
+  for _, name in ipairs(sorted(named)) do
+    if not described[name] and not aliases[name] then missing[#missing + 1] = name .. " of " .. named[name] end
+  end
+  t.eq(table.concat(missing, "\n"), "")
+end)
+
 -- Objects are made where they can be had without a cloud; their methods are listed and looked up.
 local function methods_of(object)
   local names, class = {}, getmetatable(object)

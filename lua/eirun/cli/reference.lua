@@ -14,13 +14,15 @@ M.groups = {
   } },
   { title = "Cloud and cluster", modules = {
     { name = "eirun.ack", from = { "eirun.ack.node_pool", "eirun.ack.ratio" } },
-    { name = "eirun.kube", from = { "eirun.kube.client", "eirun.kube.traffic", "eirun.kube.watch" } },
+    { name = "eirun.kube", from = { "eirun.kube.client", "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic",
+      "eirun.kube.watch" } },
     { name = "eirun.oss" }, { name = "eirun.serve" }, { name = "eirun.sls" }, { name = "eirun.status" }, { name = "eirun.price" },
     { name = "eirun.cloud" }, { name = "eirun.credentials" },
   } },
   { title = "Load and reports", modules = {
     { name = "eirun.loadtest" }, { name = "eirun.load", from = { "eirun.load.phases", "eirun.load.search", "eirun.load.trace" } },
-    { name = "eirun.threshold" }, { name = "eirun.timeline" }, { name = "eirun.chart" }, { name = "eirun.report" }, { name = "eirun.lag" },
+    { name = "eirun.threshold" }, { name = "eirun.timeline" }, { name = "eirun.chart", from = { "eirun.chart.axis" } },
+    { name = "eirun.report" }, { name = "eirun.lag" },
   } },
   { title = "Building a library of your own", modules = {
     { name = "eirun.resource" }, { name = "eirun.spec" }, { name = "eirun.http" }, { name = "eirun.target" },
@@ -295,10 +297,28 @@ local core_head = [[
 needs one; `json`, `yaml`, `fs`, `process` and `secret` are fit for it.
 ]]
 
+-- A line of links for each part.
+local function contents()
+  local out = {}
+  local function line(title, names)
+    for i, name in ipairs(names) do names[i] = ("[%s](#%s)"):format(name, (name:gsub("%.", ""))) end
+    out[#out + 1] = ("- %s: %s"):format(title, table.concat(names, ", "))
+  end
+  for _, group in ipairs(M.groups) do
+    local names = {}
+    for i, module in ipairs(group.modules) do names[i] = module.name end
+    line(group.title, names)
+  end
+  local core = {}
+  for i, name in ipairs(M.core) do core[i] = "eirun.core." .. name end
+  line("Modules written in C", core)
+  return table.concat(out, "\n") .. "\n"
+end
+
 ---The whole reference.
 ---@return string Markdown
 function M.markdown()
-  local out = { head }
+  local out = { head, contents() }
   for _, group in ipairs(M.groups) do
     out[#out + 1] = ("# %s\n"):format(group.title)
     for _, module in ipairs(group.modules) do
