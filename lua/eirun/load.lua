@@ -238,9 +238,14 @@ end
 ---@field capped integer requests that waited because max_connections was reached
 ---@field aborted integer in flight when the run was stopped
 ---@field examples {kind: string, at: number, status?: integer, text: string}[] the first failures
----@field histogram integer[][] {lowest, highest, count, index} in microseconds; each phase has one too
+---@field histogram integer[][] {lowest, highest, count, index} in microseconds; each phase has one too; pairs and JSON pass it over
 ---@field bytes_in integer
 ---@field bytes_out integer
+
+-- Found by its name but not among the pairs: a result that is written as JSON or kept in a journal stays small.
+local function attach_histogram(figures, core_run, slice)
+  setmetatable(figures, { __index = { histogram = core_run:histogram(slice) } })
+end
 
 local function result_of(run)
   local state, plan, opts = run.core:state(), run.plan, run.opts
@@ -259,8 +264,8 @@ local function result_of(run)
     figures.name, figures.from, figures.to = phase.name, phase.from, phase.to
     result.phases[i] = figures
   end
-  result.histogram = run.core:histogram(1)
-  for i, figures in ipairs(result.phases) do figures.histogram = run.core:histogram(i + 2) end
+  attach_histogram(result, run.core, 1)
+  for i, figures in ipairs(result.phases) do attach_histogram(figures, run.core, i + 2) end
   result.valid, result.reason = validity(state, opts)
   result.stopped = run.stopped
   judge(result, run)
