@@ -68,7 +68,7 @@ end
 
 local function age_of(pod)
   local since = wire.parse_time(pod.metadata.creationTimestamp or "")
-  return since and task.now() - since or 0
+  return since and math.max(0, task.now() - since) or 0
 end
 
 local function pods_of(app, nodes)

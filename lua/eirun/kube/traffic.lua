@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The way in and the way to more replicas: Ingress and HorizontalPodAutoscaler.
 local ensure = require "eirun.kube.ensure"
+local errors = require "eirun.errors"
+local http = require "eirun.http"
 local json = require "eirun.core.json"
 local spec = require "eirun.spec"
-local errors = require "eirun.errors"
+local target = require "eirun.target"
 local wait = require "eirun.kube.wait"
 
 local M = {}
@@ -194,6 +196,7 @@ end
 ---@class eirun.Web
 ---@field name string
 ---@field address string where the balancer answers
+---@field base string the URL of that address, or what EIRUN_ENDPOINT_INGRESS puts in its place
 ---@field host string|nil the name that requests must carry
 ---@field headers table[] to send along, so that the name need not be known to DNS
 local Web = {}
@@ -206,7 +209,7 @@ Web.__name = "eirun.web"
 ---Example: `web:url "/v1/models/bert:predict"`.
 ---Raises nothing.
 function Web:url(path)
-  return "http://" .. self.address .. (path or "/")
+  return self.base .. (path or "/")
 end
 
 local function address_of(ingress)
@@ -236,7 +239,10 @@ function M.ensure_ingress(k8s, given)
   end })
   tell_job(given.service, "ingress.networking.k8s.io/" .. given.name)
   local headers = given.host and { { "Host", given.host } } or {}
-  return setmetatable({ name = given.name, address = address_of(ingress), host = given.host, headers = headers }, Web)
+  local address = address_of(ingress)
+  local instead = (target.current().endpoints or {}).INGRESS
+  return setmetatable({ name = given.name, address = address, base = instead and http.endpoint_url(instead) or "http://" .. address,
+    host = given.host, headers = headers }, Web)
 end
 
 return M
