@@ -9,6 +9,7 @@
 #define CLIENT "eirun.http.client"
 #define REPLY "eirun.http.reply"
 #define STREAM "eirun.http.stream"
+#define UPLOAD "eirun.http.upload"
 #define ROUTES "eirun.http.routes"
 
 static const int64_t SECOND = 1000000000;
@@ -166,6 +167,7 @@ static struct er_http_client *check_client(lua_State *L) {
 
 static int l_reply_close(lua_State *L) {
     struct reply_box *box = luaL_testudata(L, 1, REPLY);
+    box = box ? box : luaL_testudata(L, 1, UPLOAD);
     box = box ? box : luaL_checkudata(L, 1, STREAM);
     struct er_http_reply *reply = box->reply;
     er_timer_stop(er_runtime_of(L), &box->timer);
@@ -454,13 +456,95 @@ static void register_stream(lua_State *L) {
     lua_pop(L, 1);
 }
 
+// ---- uploads
+
+static struct reply_box *check_upload(lua_State *L) {
+    struct reply_box *box = luaL_checkudata(L, 1, UPLOAD);
+    luaL_argcheck(L, box->reply, 1, "the upload is closed");
+    luaL_argcheck(L, !er_op_waiting(&box->reply->op), 1, "another task waits for this upload");
+    return box;
+}
+
+// client:upload{...} -> upload | nil, err: a request whose body is written piece by piece, in chunks on the wire.
+static int l_upload(lua_State *L) {
+    struct er_http_call call = request_defaults;
+    call.feeds = true;
+    struct reply_box *box = start(L, &call, UPLOAD);
+    if (!box) {
+        return 2;
+    }
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1); // the client must outlive it
+    return 1;
+}
+
+static int write_result(lua_State *L, const struct er_http_reply *reply) {
+    if (reply->error.status != ER_OK) {
+        return push_failure(L, reply);
+    }
+    lua_pushboolean(L, !reply->finished);
+    return 1;
+}
+
+static int k_write(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    er_task_check(L);
+    struct er_http_reply *reply = check_upload(L)->reply;
+    if (!reply->finished && er_http_feed_is_full(reply)) {
+        return er_op_wait(L, &reply->op, cancel_read, k_write, context);
+    }
+    return write_result(L, reply);
+}
+
+// upload:write(bytes) -> true | false when the answer has come already | nil, err. Waits while too much is on its way.
+static int l_write(lua_State *L) {
+    struct er_http_reply *reply = check_upload(L)->reply;
+    size_t length;
+    const char *bytes = er_check_bytes(L, 2, &length);
+    er_task_check_yieldable(L, "write");
+    er_task_check(L);
+    if (reply->finished) {
+        return write_result(L, reply);
+    }
+    enum er_status status = er_http_feed(reply, bytes, length);
+    if (status != ER_OK) {
+        return luaL_error(L, status == ER_QUOTA ? "a piece of a body may have 64 MiB" : "not enough memory");
+    }
+    return k_write(L, LUA_OK, 0);
+}
+
+static int k_finish(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    er_task_check(L);
+    struct reply_box *box = check_upload(L);
+    if (!box->reply->finished) {
+        return er_op_wait(L, &box->reply->op, cancel_reply, k_finish, context);
+    }
+    int results = box->reply->error.status == ER_OK ? push_answer(L, box) : push_failure(L, box->reply);
+    er_http_free(box->reply);
+    box->reply = NULL;
+    return results;
+}
+
+// upload:finish() -> answer | nil, err, as request does.
+static int l_finish(lua_State *L) {
+    struct reply_box *box = check_upload(L);
+    er_task_check_yieldable(L, "finish");
+    er_task_check(L);
+    er_http_feed_end(box->reply);
+    return k_finish(L, LUA_OK, 0);
+}
+
 int luaopen_eirun_core_http(lua_State *L);
 int luaopen_eirun_core_http(lua_State *L) {
     static const luaL_Reg client_methods[] = {
-        {"request", l_request}, {"open", l_open}, {"close", l_client_close}, {NULL, NULL}};
+        {"request", l_request}, {"open", l_open}, {"upload", l_upload}, {"close", l_client_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"client", l_client}, {"routes", l_routes}, {NULL, NULL}};
     er_handle_type(L, CLIENT, client_methods, l_client_close);
     er_handle_type(L, REPLY, NULL, l_reply_close);
+    static const luaL_Reg upload_methods[] = {
+        {"write", l_write}, {"finish", l_finish}, {"close", l_reply_close}, {NULL, NULL}};
+    er_handle_type(L, UPLOAD, upload_methods, l_reply_close);
     er_handle_type(L, ROUTES, NULL, l_routes_close);
     register_stream(L);
     luaL_newlib(L, functions);

@@ -187,8 +187,14 @@ void er_read_call(lua_State *L, int index, struct er_http_call *call) {
     if (options.call.stream && options.call.follow) {
         luaL_error(L, "option 'follow' is for request, not for open");
     }
+    if (options.call.feeds && options.call.follow) {
+        luaL_error(L, "option 'follow' is for request, not for upload");
+    }
     *call = options.call;
     read_headers(L, index, call);
     read_body(L, index, call);
+    if (call->feeds && (call->body.data || call->body_file)) {
+        luaL_error(L, "an upload has no option 'body': it is written");
+    }
     read_sink(L, index, call);
 }

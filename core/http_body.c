@@ -161,8 +161,63 @@ enum er_status er_http_open_body(struct er_transfer *t, const char *path, int64_
     return ER_OK;
 }
 
+// What a writer may leave waiting before it has to wait itself.
+enum { FEED_HIGH_WATER = 256 * 1024 };
+
+static size_t send_fed(struct er_transfer *t, char *into, size_t most) {
+    size_t left = t->feed.length - t->feed_at;
+    stay_active(t);
+    if (left == 0 && !t->feed_ended) {
+        t->send_paused = true;
+        return CURL_READFUNC_PAUSE;
+    }
+    size_t length = left < most ? left : most;
+    if (length) {
+        memcpy(into, t->feed.data + t->feed_at, length);
+    }
+    t->feed_at += length;
+    t->body_sent += (int64_t)length;
+    if (t->feed_at == t->feed.length) {
+        er_buf_clear(&t->feed);
+        t->feed_at = 0;
+    }
+    er_op_done(&t->reply.op);
+    return length;
+}
+
+static void resume_sending(struct er_transfer *t) {
+    if (t->send_paused && t->easy) {
+        t->send_paused = false;
+        stay_active(t);
+        t->client->curl->easy_pause(t->easy, t->paused ? CURLPAUSE_RECV : CURLPAUSE_CONT); // may call er_http_on_send
+    }
+}
+
+enum er_status er_http_feed(struct er_http_reply *reply, const char *bytes, size_t length) {
+    struct er_transfer *t = (struct er_transfer *)reply;
+    enum er_status status = er_buf_add(&t->feed, bytes, length);
+    if (status == ER_OK) {
+        resume_sending(t);
+    }
+    return status;
+}
+
+void er_http_feed_end(struct er_http_reply *reply) {
+    struct er_transfer *t = (struct er_transfer *)reply;
+    t->feed_ended = true;
+    resume_sending(t);
+}
+
+bool er_http_feed_is_full(const struct er_http_reply *reply) {
+    const struct er_transfer *t = (const struct er_transfer *)reply;
+    return t->feed.length - t->feed_at >= FEED_HIGH_WATER;
+}
+
 size_t er_http_on_send(char *into, size_t size, size_t count, void *transfer) {
     struct er_transfer *t = transfer;
+    if (t->feeds) {
+        return send_fed(t, into, size * count);
+    }
     int64_t left = t->body_file_length - t->body_sent;
     size_t length = size * count;
     length = (int64_t)length > left ? (size_t)left : length;
@@ -182,6 +237,9 @@ size_t er_http_on_send(char *into, size_t size, size_t count, void *transfer) {
 
 int er_http_on_rewind(void *transfer, curl_off_t offset, int origin) {
     struct er_transfer *t = transfer;
+    if (t->feeds) {
+        return t->body_sent == 0 && offset == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+    }
     if (origin != SEEK_SET || offset < 0 || offset > t->body_file_length) {
         return CURL_SEEKFUNC_FAIL;
     }

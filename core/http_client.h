@@ -50,6 +50,7 @@ struct er_http_call {
     int64_t max_body;  // of an answer kept in memory
     bool http2;        // over TLS negotiated and only for requests without a body, else by prior knowledge
     bool stream;       // er_http_read instead of a body
+    bool feeds;        // the request's body comes by er_http_feed; body_length -1: chunked
     bool expect_close; // the connection is not used again
     bool decompress;   // ask for gzip and undo it
     bool follow;       // tell where a redirect leads
@@ -83,6 +84,10 @@ enum er_status er_http_start(struct er_http_client *client, const struct er_rout
 void er_http_free(struct er_http_reply *reply);
 // Stops the transfer: the reply is finished with ER_CANCELLED.
 void er_http_cancel(struct er_http_reply *reply);
+// More of the body of a call that feeds; `op` is woken when there is room again. ER_QUOTA: far too much is waiting.
+enum er_status er_http_feed(struct er_http_reply *reply, const char *bytes, size_t length);
+void er_http_feed_end(struct er_http_reply *reply);
+bool er_http_feed_is_full(const struct er_http_reply *reply);
 // A stream's reader took the bytes in `body`: empties it and lets more come.
 void er_http_consumed(struct er_http_reply *reply);
 

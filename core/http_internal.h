@@ -44,7 +44,10 @@ struct er_transfer {
     size_t headers_size;
     // progress; times are the deadline's
     int64_t started, began, active;
-    bool connected, paused;
+    bool connected, paused, send_paused;
+    bool feeds, feed_ended;
+    struct er_buf feed; // what the caller gave and curl has not taken, from feed_at on
+    size_t feed_at;
     int body_fd, sink_fd; // -1
     int64_t body_file_length, body_sent;
     char curl_error[CURL_ERROR_SIZE];

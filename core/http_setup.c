@@ -139,7 +139,7 @@ static void set_file_body(struct setter *s, struct er_transfer *t) {
 // POSTFIELDS is curl's way to send header and body in one write, whatever the method.
 static void set_method(struct setter *s, struct er_transfer *t) {
     bool expects_length = is_method(t, "POST") || is_method(t, "PUT") || is_method(t, "PATCH");
-    if (t->body_fd >= 0) {
+    if (t->body_fd >= 0 || t->feeds) {
         set_file_body(s, t);
     } else if (t->has_body || expects_length) {
         SET(s, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_length);

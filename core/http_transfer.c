@@ -7,7 +7,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { MAX_HEADER = 256 * 1024 };
+enum { MAX_HEADER = 256 * 1024, MAX_FEED = 64 << 20 };
 
 // ---- lists of the client
 
@@ -34,7 +34,7 @@ static int64_t next_deadline(const struct er_transfer *t) {
     if (t->state == ER_TRANSFER_RUNS && !t->connected) {
         at = earlier(t->connect_timeout ? t->began + t->connect_timeout : 0, at);
     }
-    if (t->state == ER_TRANSFER_RUNS && !t->paused) {
+    if (t->state == ER_TRANSFER_RUNS && !t->paused && !t->send_paused) {
         at = earlier(t->stall_timeout ? t->active + t->stall_timeout : 0, at);
     }
     return at;
@@ -337,13 +337,17 @@ static enum er_status prepare(struct er_transfer *t, const struct er_routes *rou
     // curl 7.88 keeps the socket to write to in the connection, not in the transfer: an upload over a shared HTTP/2
     // connection stands still when a request without a body joins it. So bodies go by HTTP/1.1 where TLS lets us
     // choose.
-    t->http2 = call->http2 && !(t->has_body && t->place.tls);
+    t->feeds = call->feeds;
+    t->feed.max = MAX_FEED;
+    t->body_file_length = -1;
+    t->http2 = call->http2 && !((t->has_body || t->feeds) && t->place.tls);
     t->pool = &t->client->pools[t->http2 ? ER_HTTP_POOL_2 : ER_HTTP_POOL_1];
     status = set_route(t, routes, err);
     return status == ER_OK && call->body_file ? er_http_open_body(t, call->body_file, call->body_length, err) : status;
 }
 
 static void release(struct er_transfer *t) {
+    er_buf_release(&t->feed);
     close_file(&t->body_fd);
     er_headers_release(&t->reply.headers);
     er_buf_release(&t->reply.body);

@@ -182,6 +182,75 @@ t.test("range_of_a_file_is_sent", function()
   end)
 end)
 
+t.test("a_body_is_sent_as_it_is_written", function()
+  serving(function(req)
+    t.eq(req.headers:get("transfer-encoding"), "chunked")
+    local body = assert(req:body(64 << 20))
+    req:respond(200, {}, #body .. " " .. crypto.hex(crypto.sha256(body)))
+  end, function(client, base)
+    local digest, pieces = crypto.digest("sha256"), 40
+    local upload <close> = assert(client:upload { url = base, method = "PUT" })
+    for i = 1, pieces do
+      local piece = string.char(64 + i):rep(100000)
+      digest:update(piece)
+      t.eq(upload:write(piece), true)
+      if i % 10 == 0 then
+        task.sleep(0.002) -- a writer that is slow stops nothing
+      end
+    end
+    local answer = assert(upload:finish())
+    t.eq(answer.body, pieces * 100000 .. " " .. crypto.hex(digest:final()))
+  end)
+end)
+
+t.test("an_upload_waits_while_the_server_does_not_read", function()
+  local go = task.event()
+  serving(function(req)
+    go:wait(5)
+    req:respond(200, {}, tostring(#assert(req:body(64 << 20))))
+  end, function(client, base)
+    local upload <close> = assert(client:upload { url = base, method = "POST" })
+    local written = 0
+    local ok, err = pcall(task.timeout, 0.3, function()
+      while true do
+        upload:write(("x"):rep(1 << 20))
+        written = written + 1
+      end
+    end)
+    t.eq(ok, false)
+    t.eq(err.kind, "timeout")
+    t.ok(written < 40, "written: " .. written)
+    go:set()
+    local answer = assert(upload:finish())
+    t.eq(math.tointeger(tonumber(answer.body)) >= written << 20, true)
+  end)
+end)
+
+t.test("an_answer_that_comes_early_ends_the_writing", function()
+  serving(function(req)
+    req:respond(413, { { "Connection", "close" } }, "too much")
+  end, function(client, base)
+    local upload <close> = assert(client:upload { url = base, method = "POST" })
+    local going = true
+    for _ = 1, 200 do
+      going = upload:write(("x"):rep(100000))
+      if not going then
+        break
+      end
+    end
+    t.ok(not going)
+  end)
+end)
+
+t.test("an_empty_upload_is_an_empty_body", function()
+  serving(echo, function(client, base)
+    local upload <close> = assert(client:upload { url = base, method = "POST" })
+    local answer = assert(upload:finish())
+    t.match(answer.body, "^POST /")
+    t.err("closed", upload.write, upload, "x")
+  end)
+end)
+
 t.test("answer_goes_to_a_file_with_its_digests", function()
   with_dir(function(dir)
     local bytes = crypto.random(500000)

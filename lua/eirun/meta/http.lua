@@ -52,9 +52,15 @@ local http = {}
 ---@field read fun(self, timeout?: number): string|nil, eirun.Error|nil what has come, nil at the end, nil and err on failure
 ---@field close fun(self) closes the connection; also __close and __gc
 
+---@class eirun.core.http.Upload a request whose body is written piece by piece, in chunks on the wire
+---@field write fun(self, bytes: string|eirun.Secret): boolean|nil, eirun.Error|nil may wait; false: the answer came already
+---@field finish fun(self): eirun.core.http.Answer|nil, eirun.Error|nil ends the body and waits for the answer
+---@field close fun(self) closes the connection; also __close and __gc
+
 ---@class eirun.core.http.Client
 ---@field request fun(self, call: eirun.core.http.Call): eirun.core.http.Answer|nil, eirun.Error|nil waits for the answer
 ---@field open fun(self, call: eirun.core.http.Call): eirun.core.http.Stream|nil, eirun.Error|nil waits for the header
+---@field upload fun(self, call: eirun.core.http.Call): eirun.core.http.Upload|nil, eirun.Error|nil `body` is written to it
 ---@field close fun(self) fails what is under way; also __close and __gc
 
 ---Makes a client: options, kept connections, a limit.
