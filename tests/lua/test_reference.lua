@@ -203,6 +203,53 @@ for _, name in ipairs(reference.core) do
   end)
 end
 
+local examples_wanted = { crypto = true, fs = true, json = true, process = true, secret = true, yaml = true }
+
+t.test("every_function_in_c_is_described", function()
+  local found = {}
+  for _, name in ipairs(reference.core) do
+    local described = reference.describe_core(name)
+    for _, entry in ipairs(described.functions) do
+      if #entry.text == 0 then found[#found + 1] = name .. "." .. entry.name .. ": no description" end
+      if examples_wanted[name] and not says(entry, "Example:") then found[#found + 1] = name .. "." .. entry.name .. ": no example" end
+    end
+    for _, class in ipairs(described.classes) do
+      for _, entry in ipairs(class.methods) do
+        if #entry.text == 0 then found[#found + 1] = class.name .. ":" .. entry.name .. ": no description" end
+      end
+    end
+  end
+  t.eq(table.concat(found, "\n"), "")
+end)
+
+-- Examples that say what comes out, as "Example: `EXPRESSION` is `TEXT`", "... is true" or "... is 40", say the truth.
+local pure = { "eirun.cloud", "eirun.errors", "eirun.http", "eirun.lag", "eirun.resource", "eirun.spec", "eirun.target", "eirun.threshold" }
+
+local function check_examples(module, entries, env)
+  local count = 0
+  for _, entry in ipairs(entries) do
+    local text = table.concat(entry.text, "\n")
+    local expression, value = text:match("Example: `([^`]+)` is `?([^`\n]-)`?%.%f[%s\0]")
+    if expression then
+      local chunk = assert(load("return " .. expression, "=" .. module .. "." .. entry.name, "t", env))
+      local result = chunk()
+      local wanted = type(result) == "table" and assert(load("return " .. value))() or value
+      t.eq(type(result) == "table" and result or tostring(result), wanted, module .. "." .. entry.name)
+      count = count + 1
+    end
+  end
+  return count
+end
+
+t.test("examples_say_what_comes_out", function()
+  local env, count = setmetatable({}, { __index = _G }), 0
+  for _, name in ipairs(pure) do env[name:match("[^.]+$")] = require(name) end
+  for name in pairs(examples_wanted) do env[name] = require("eirun.core." .. name) end
+  for _, name in ipairs(pure) do count = count + check_examples(name, reference.describe({ name = name }).functions, env) end
+  for name in pairs(examples_wanted) do count = count + check_examples(name, reference.describe_core(name).functions, env) end
+  t.ok(count >= 12, count .. " examples")
+end)
+
 -- A handle's methods are told as methods, or as fields that are functions.
 local function told_methods(core, class_name)
   local names = {}

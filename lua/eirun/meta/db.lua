@@ -46,6 +46,8 @@ function Database:row(sql, ...) end
 ---What was not committed is lost. May be called again.
 function Database:close() end
 
+---Opens or makes a database.
+---Example: `local d <close> = assert(db.open("state.db", { durable = false }))`
 ---@param path string
 ---@param options? eirun.core.db.Options
 ---@return eirun.core.db.Database|nil

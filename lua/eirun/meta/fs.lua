@@ -9,6 +9,7 @@ local fs = {}
 ---@param path string
 ---@param data string|eirun.Secret
 ---@return boolean|nil ok, eirun.Error|nil err
+---Example: `assert(fs.append("run.log", line .. "\n"))`
 function fs.append(path, data) end
 
 ---Adds a part of another file to a file's end; makes it (mode 0600) where it is missing. The bytes never become a string.
@@ -17,6 +18,7 @@ function fs.append(path, data) end
 ---@param offset? integer default 0
 ---@param length? integer default: to the end; a source that is shorter is no error
 ---@return boolean|nil ok, eirun.Error|nil err
+---Example: `assert(fs.extend("whole.bin", "part-2.bin"))`
 function fs.extend(path, source, offset, length) end
 
 ---Digests of a file or of a range of it, in one pass.
@@ -31,6 +33,7 @@ function fs.digest(path, names, offset, length) end
 ---Names in a directory, in byte order, without "." and "..".
 ---@param path string
 ---@return string[]|nil names, eirun.Error|nil err
+---Example: `for _, name in ipairs(assert(fs.list "playbooks")) do print(name) end`
 function fs.list(path) end
 
 ---@class eirun.core.fs.Lock
@@ -50,22 +53,26 @@ function fs.lock(path) end
 ---@param path string
 ---@param options? eirun.core.fs.MkdirOptions
 ---@return boolean|nil ok, eirun.Error|nil err
+---Example: `assert(fs.mkdir("out/reports", { parents = true }))`
 function fs.mkdir(path, options) end
 
 ---Makes a new directory that only we may enter.
 ---@param prefix string six characters are added
 ---@return string|nil path, eirun.Error|nil err
+---Example: `local dir = assert(fs.mkdtemp "/tmp/mine-")`
 function fs.mkdtemp(prefix) end
 
 ---A file's content.
 ---@param path string
 ---@param max? integer bytes, default 1 GiB; a longer file is kind quota
 ---@return string|nil text, eirun.Error|nil err
+---Example: `local text = assert(fs.read "values.json")`
 function fs.read(path, max) end
 
 ---The path without links, "." and "..".
 ---@param path string
 ---@return string|nil path, eirun.Error|nil err
+---Example: `fs.realpath "./box"`
 function fs.realpath(path) end
 
 ---@class eirun.core.fs.RemoveOptions
@@ -75,12 +82,14 @@ function fs.realpath(path) end
 ---@param path string
 ---@param options? eirun.core.fs.RemoveOptions
 ---@return boolean|nil ok, eirun.Error|nil err
+---Example: `assert(fs.remove(dir, { recursive = true }))`
 function fs.remove(path, options) end
 
 ---Moves a file over another one, in one step.
 ---@param from string
 ---@param to string
 ---@return boolean|nil ok, eirun.Error|nil err
+---Example: `assert(fs.rename("model.part", "model.bin"))`
 function fs.rename(from, to) end
 
 ---@class eirun.core.fs.StatOptions
@@ -97,6 +106,7 @@ function fs.rename(from, to) end
 ---@param path string
 ---@param options? eirun.core.fs.StatOptions
 ---@return eirun.core.fs.Stat|nil stat, eirun.Error|nil err
+---Example: `if fs.stat "env/production.lua" then print "there is one" end`
 function fs.stat(path, options) end
 
 ---@class eirun.core.fs.WriteOptions
@@ -109,6 +119,7 @@ function fs.stat(path, options) end
 ---@param data string|eirun.Secret
 ---@param options? eirun.core.fs.WriteOptions
 ---@return boolean|nil ok, eirun.Error|nil err
+---Example: `assert(fs.write("report.html", html, { mode = tonumber("644", 8) }))`
 function fs.write(path, data, options) end
 
 return fs

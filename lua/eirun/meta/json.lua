@@ -35,11 +35,13 @@ function json.decode(text) end
 ---@generic T: table
 ---@param value? T
 ---@return T
+---Example: `json.encode(json.array {})` is `[]`.
 function json.array(value) end
 
 ---Whether the value carries the mark of an array. A plain sequence does not.
 ---@param value any
 ---@return boolean
+---Example: `json.is_array(json.decode "[]")` is true.
 function json.is_array(value) end
 
 return json

@@ -3,17 +3,21 @@
 -- What the C module core/bind_os.c offers; a test compares the names.
 local os = {}
 
+---A variable of the environment.
 ---@param name string
 ---@return string|nil
 function os.getenv(name) end
 
+---All of them.
 ---@return table<string, string>
 function os.environ() end
 
+---This machine's name.
 ---@return string|nil
 ---@return eirun.Error|nil
 function os.hostname() end
 
+---The number of the user that runs this.
 ---@return integer
 function os.uid() end
 

@@ -29,6 +29,7 @@ function process.run(call) end
 
 ---This process's id.
 ---@return integer
+---Example: `print(process.pid())`
 function process.pid() end
 
 return process

@@ -12,16 +12,20 @@ local Secret = {}
 ---Wipes it. Using it afterwards raises; closing it again does nothing.
 function Secret:close() end
 
+---Takes bytes out of Lua's sight. The string that was given stays where it is: do not keep it.
 ---@param bytes string|eirun.Secret
 ---@return eirun.Secret
 ---Example: `local token = secret.new(os.getenv "TOKEN")`
 function secret.new(bytes) end
 
+---Joins texts and secrets.
 ---@param ... string|eirun.Secret
 ---@return eirun.Secret
 ---Example: `local header = secret.concat("Bearer ", token)`
 function secret.concat(...) end
 
+---Is it a secret?
+---Example: `secret.is(keys.access_key_secret)`
 ---@param value any
 ---@return boolean
 function secret.is(value) end

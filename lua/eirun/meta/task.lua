@@ -100,6 +100,7 @@ function Event:notify(who) end
 ---@return boolean woken false when the time was over
 function Event:wait(seconds) end
 
+---Is it set?
 ---@return boolean
 function Event:is_set() end
 

@@ -6,10 +6,14 @@ local yaml = {}
 ---The same values and marks as json's.
 ---@type lightuserdata
 yaml.null = nil
+---As `json.array`.
+---Example: `yaml.encode { args = yaml.array {} }`
 ---@generic T: table
 ---@param value? T
 ---@return T
 function yaml.array(value) end
+---As `json.is_array`.
+---Example: `yaml.is_array(yaml.decode "[]")` is true.
 ---@param value any
 ---@return boolean
 function yaml.is_array(value) end
@@ -33,6 +37,7 @@ function yaml.decode(text) end
 ---@param text string
 ---@return any[]|nil
 ---@return eirun.Error|nil
+---Example: `for _, object in ipairs(assert(yaml.decode_all(text))) do k8s:ensure(object) end`
 function yaml.decode_all(text) end
 
 ---Writes one document as kubectl lays it out: keys sorted, lists not indented, text of several lines as a literal block, quotes
@@ -47,6 +52,7 @@ function yaml.encode(value, options) end
 ---@param values any[]
 ---@param options? eirun.core.yaml.Options
 ---@return string|eirun.Secret
+---Example: `yaml.encode_all { service, deployment }`
 function yaml.encode_all(values, options) end
 
 return yaml
