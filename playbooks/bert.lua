@@ -111,7 +111,7 @@ return play.book {
       return k8s:ensure_ingress { name = arg.name, host = arg.host, service = app, port = app.port }
     end)
 
-    p:wait("the model answers", { timeout = 300 }, function()
+    p:wait("the model answers", { timeout = 600 }, function()
       app:wait_answer(web, request)
       hpa:wait_metric()
     end)
