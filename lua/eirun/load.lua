@@ -70,7 +70,7 @@ local rules = {
 ---@field arrivals? "even"|"poisson" default even
 ---@field seed? integer of the Poisson arrivals, default 1
 ---@field timeout? number seconds from the planned time to the end of the answer, default 30
----@field max_connections? integer default 4096; a request that waits for one is late from its planned time
+---@field max_connections? integer default 4096, or what the limit on open files allows; a request that waits for one is late from its planned time
 ---@field max_requests? integer a larger plan is refused, default 50 million
 ---@field max_seconds? number a longer plan is refused, default a week
 ---@field max_lateness? number the run is invalid when p99 of sent minus planned is above it, default 0.05
@@ -92,7 +92,7 @@ local rules = {
 ---@field connect_to? string "unix:/path" or "address:port" takes the place of the URL's host and port; Host stays
 
 local defaults = {
-  arrivals = "even", seed = 1, timeout = 30, max_connections = 4096, max_requests = 50000000, max_seconds = 7 * 86400,
+  arrivals = "even", seed = 1, timeout = 30, max_requests = 50000000, max_seconds = 7 * 86400,
   max_lateness = 0.05, min_samples = 100, progress_every = 1, keep_alive = true,
 }
 
@@ -122,7 +122,7 @@ local function plan_of(opts)
     return phases.expand(opts.plan)
   end
   if not opts.connections or not opts.duration then spec.fail("load.run", "wants a plan, or connections and a duration") end
-  if opts.connections > opts.max_connections then spec.fail("load.run", "connections is above max_connections") end
+  if opts.max_connections and opts.connections > opts.max_connections then spec.fail("load.run", "connections is above max_connections") end
   local name = ("%d connections"):format(opts.connections)
   return { phases = { { name = name, from = 0, to = opts.duration } }, requests = 0, seconds = opts.duration, closed = opts.connections }
 end
@@ -177,10 +177,11 @@ end
 local function validity(state, opts)
   if state.error then return false, tostring(state.error) end
   if state.unsent > 0 then
-    return false, ("%d requests found none of the %d connections within their time-out"):format(state.unsent, opts.max_connections)
+    return false, ("%d requests found none of the %d connections within their time-out"):format(state.unsent, state.max_connections)
   end
   if state.lateness.p99 > opts.max_lateness then
-    local why = state.capped > 0 and ("; %d requests waited for one of the %d connections"):format(state.capped, opts.max_connections) or ""
+    local waited = "; %d requests waited for one of the %d connections"
+    local why = state.capped > 0 and waited:format(state.capped, state.max_connections) or ""
     return false, ("requests were sent late: p99 %s after their planned time, more than %s%s"):format(
       threshold.show_seconds(state.lateness.p99), threshold.show_seconds(opts.max_lateness), why)
   end

@@ -224,16 +224,16 @@ static enum er_status set_inet(struct er_load_config *config, const char *host, 
 
 static enum er_status set_config(const struct options *o, struct er_load *load, struct er_error *err) {
     struct er_load_config *config = &load->worker.config;
-    if (o->max_connections < 1 || o->max_connections > 1000000 || o->timeout < 1000000 || o->max_body < 0) {
+    if (o->max_connections < 0 || o->max_connections > 1000000 || o->timeout < 1000000 || o->max_body < 0) {
         return er_fail(err, ER_INVALID, "max_connections, timeout or max_body is out of range");
     }
-    if (o->threads < 0 || o->threads > 256 || o->closed < 0 || o->closed > o->max_connections ||
+    if (o->threads < 0 || o->threads > 256 || o->closed < 0 || (o->max_connections && o->closed > o->max_connections) ||
         (o->closed && !(o->closed_seconds > 0 && o->closed_seconds < 1e8))) {
         return er_fail(err, ER_INVALID, "threads, closed or closed_seconds is out of range");
     }
     // A thread without a connection of its own would have nothing to do.
     int64_t most = o->closed ? o->closed : o->max_connections;
-    load->threads = (size_t)(o->threads < most ? o->threads : most);
+    load->threads = (size_t)(most && o->threads > most ? most : o->threads);
     config->closed = (size_t)o->closed;
     config->timeout = o->timeout;
     config->max_connections = (size_t)o->max_connections;
@@ -268,8 +268,7 @@ static enum er_status fill(lua_State *L, const struct options *o, struct er_load
 static void on_finished(struct er_load *load) { er_op_done(&((struct run *)load->owner)->op); }
 
 static int l_start(lua_State *L) {
-    struct options o = {
-        .keep_alive = true, .verify = true, .max_connections = 4096, .max_body = 64 << 20, .timeout = 30000000000};
+    struct options o = {.keep_alive = true, .verify = true, .max_body = 64 << 20, .timeout = 30000000000};
     luaL_checktype(L, 1, LUA_TTABLE);
     er_read_opts(L, 1, option_rows, sizeof option_rows / sizeof *option_rows, &o);
     struct run *run = er_handle_new(L, sizeof *run, run_type);
@@ -418,6 +417,7 @@ static void push_counts(lua_State *L, const struct er_load_worker *worker) {
     set_integer(L, "in_flight", worker->in_flight);
     set_integer(L, "connections", worker->connections);
     set_integer(L, "opened", worker->opened);
+    set_integer(L, "max_connections", worker->config.max_connections);
     set_integer(L, "capped", worker->capped);
     set_integer(L, "unsent", worker->unsent);
     set_integer(L, "aborted", worker->aborted);

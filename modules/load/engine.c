@@ -135,19 +135,36 @@ enum er_status er_load_add_request(struct er_load *load, const char *bytes, size
 }
 
 // In one process with its server each connection takes two files, and the server's own calls take more.
-static enum er_status allow_files(size_t connections, struct er_error *err) {
+static void choose_limit(struct er_load_config *config, rlim_t files) {
+    enum { USUAL = 4096, OTHERS = 64 };
+    rlim_t half = files > 2 * OTHERS ? (files - OTHERS) / 2 : OTHERS / 2;
+    config->max_connections = half < USUAL ? (size_t)half : USUAL;
+    if (config->max_connections < config->closed) {
+        config->max_connections = config->closed;
+    }
+}
+
+static rlim_t raise_files(void) {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
-        return ER_OK;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return RLIM_INFINITY;
     }
     if (limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
         getrlimit(RLIMIT_NOFILE, &limit);
     }
-    if (limit.rlim_cur != RLIM_INFINITY && connections + 64 > limit.rlim_cur) {
-        return er_fail(err, ER_QUOTA, "max_connections is %zu but this process may open %llu files", connections,
-                       (unsigned long long)limit.rlim_cur);
+    return limit.rlim_cur;
+}
+
+static enum er_status allow_files(struct er_load_config *config, struct er_error *err) {
+    rlim_t files = raise_files();
+    if (config->max_connections == 0) {
+        choose_limit(config, files);
+    }
+    if (files != RLIM_INFINITY && config->max_connections + 16 > files) {
+        return er_fail(err, ER_QUOTA, "max_connections is %zu but this process may open %llu files",
+                       config->max_connections, (unsigned long long)files);
     }
     return ER_OK;
 }
@@ -160,7 +177,7 @@ enum er_status er_load_start(struct er_load *load, struct er_error *err) {
     config->check.contains = load->contains;
     config->tls = load->tls.context ? &load->tls : NULL;
     config->slices = load->slices;
-    enum er_status status = allow_files(config->max_connections, err);
+    enum er_status status = allow_files(config, err);
     if (status != ER_OK) {
         return status;
     }

@@ -27,7 +27,8 @@ struct er_load {
 struct er_load *er_load_new(struct er_runtime *rt);
 // Copies one request's bytes behind the others.
 enum er_status er_load_add_request(struct er_load *load, const char *bytes, size_t length);
-// Raises the limit on open files as far as the hard limit, and fails clearly when that is too low for max_connections.
+// Raises the limit on open files as far as the hard limit, and fails clearly when that is too low for max_connections;
+// 0 connections become what the limit allows, at most 4096.
 enum er_status er_load_start(struct er_load *load, struct er_error *err);
 bool er_load_finished(const struct er_load *load);
 void er_load_stop(struct er_load *load);
