@@ -70,7 +70,7 @@ local rules = {
 ---@field arrivals? "even"|"poisson" default even
 ---@field seed? integer of the Poisson arrivals, default 1
 ---@field timeout? number seconds from the planned time to the end of the answer, default 30
----@field max_connections? integer default 4096, or what the limit on open files allows; a request that waits for one is late from its planned time
+---@field max_connections? integer default 4096, or what the limit on open files allows; who waits for one is late
 ---@field max_requests? integer a larger plan is refused, default 50 million
 ---@field max_seconds? number a longer plan is refused, default a week
 ---@field max_lateness? number the run is invalid when p99 of sent minus planned is above it, default 0.05

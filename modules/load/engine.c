@@ -136,9 +136,9 @@ enum er_status er_load_add_request(struct er_load *load, const char *bytes, size
 
 // In one process with its server each connection takes two files, and the server's own calls take more.
 static void choose_limit(struct er_load_config *config, rlim_t files) {
-    enum { USUAL = 4096, OTHERS = 64 };
-    rlim_t half = files > 2 * OTHERS ? (files - OTHERS) / 2 : OTHERS / 2;
-    config->max_connections = half < USUAL ? (size_t)half : USUAL;
+    static const rlim_t usual = 4096, others = 64;
+    rlim_t half = files > 2 * others ? (files - others) / 2 : others / 2;
+    config->max_connections = (size_t)(half < usual ? half : usual);
     if (config->max_connections < config->closed) {
         config->max_connections = config->closed;
     }
