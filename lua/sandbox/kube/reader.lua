@@ -165,9 +165,7 @@ function Watch:line(type, rec)
 end
 
 -- An event's line is the same for every plain watch of the resource that sees it with that type.
-function Watch:event_line(event)
-  local type, rec = self:seen(event)
-  if not type then return nil end
+function Watch:event_line(event, type, rec)
   if self.shape or self.r ~= event.r or rec ~= event.new then return self:line(type, rec) end
   event.lines = event.lines or {}
   event.lines[type] = event.lines[type] or self:line(type, rec)
@@ -223,7 +221,10 @@ local function first_lines(self, at, query, from)
   end
   local missed, floor = self.face.store:since(self.r, from)
   if not missed then return nil, expired_line(from, floor) end
-  for _, event in ipairs(missed) do lines[#lines + 1] = self:event_line(event) end
+  for _, event in ipairs(missed) do
+    local type, rec = self:seen(event)
+    if type then lines[#lines + 1] = self:event_line(event, type, rec) end
+  end
   return lines
 end
 
@@ -233,11 +234,9 @@ local function drain(self)
   local waiting = self.waiting
   while waiting[taken + 1] and size < WRITE_AT_ONCE do
     taken = taken + 1
-    local line = self:event_line(waiting[taken])
-    if line then
-      parts[#parts + 1] = line
-      size = size + #line
-    end
+    local line = self:event_line(table.unpack(waiting[taken]))
+    parts[#parts + 1] = line
+    size = size + #line
   end
   self.waiting = table.move(waiting, taken + 1, #waiting, 1, {})
   return table.concat(parts)
@@ -264,8 +263,10 @@ end
 
 local function run(self, at, query, req, from)
   local stop = self.face.store:watch(self.r, function(event)
-    if self.ns and event.new.ns ~= self.ns then return end
-    table.insert(self.waiting, event)
+    -- What does not concern this watch does not wake it.
+    local type, rec = self:seen(event)
+    if not type then return end
+    self.waiting[#self.waiting + 1] = { event, type, rec }
     self.arrived:set()
   end)
   local guard <close> = setmetatable({}, { __close = stop }) -- luacheck: ignore
