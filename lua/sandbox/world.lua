@@ -6,6 +6,7 @@ local json = require "eirun.core.json"
 local task = require "eirun.core.task"
 local access = require "sandbox.access"
 local faults = require "sandbox.faults"
+local housekeeping = require "sandbox.housekeeping"
 local jobs = require "sandbox.jobs"
 local lag = require "eirun.lag"
 local rng = require "sandbox.rng"
@@ -170,6 +171,7 @@ function world.new(options)
   function ctx.scaled(seconds) return seconds * (options.lag_scale or 1) end
   add_log(ctx)
   add_store(ctx)
+  housekeeping.run(ctx)
   add_randomness(ctx, tostring(options.seed or 1), ctx.boot)
   add_tasks(ctx)
   add_events(ctx)

@@ -151,3 +151,21 @@ t.test("jobs_survive_the_process_and_failures_are_logged_once", function()
     s:close()
   end)
 end)
+
+t.test("a_start_clears_what_has_had_its_time", function()
+  local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
+  local ctx = require("sandbox.world").new { dir = dir }
+  local now, month = ctx.now(), 31 * 86400
+  ctx.store:put("task", "old", { ended = now - month })
+  ctx.store:put("task", "young", { ended = now - 10 })
+  ctx.store:put("task", "running", {})
+  ctx.store:put("kube_token", "gone", { user = "u", expires = now - 1 })
+  ctx.store:put("kube_token", "lasting", { user = "u" })
+  ctx.store:close()
+  assert(fs.write(dir .. "/sandbox.log", ("x"):rep(5 << 20)))
+  ctx = require("sandbox.world").new { dir = dir }
+  t.eq({ keys(ctx.store, "task"), keys(ctx.store, "kube_token") }, { { "running", "young" }, { "lasting" } })
+  t.eq({ fs.stat(dir .. "/sandbox.log"), fs.stat(dir .. "/sandbox.log.1").size }, { nil, 5 << 20 })
+  ctx.store:close()
+  fs.remove(dir, { recursive = true })
+end)

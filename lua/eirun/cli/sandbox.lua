@@ -12,7 +12,8 @@ local M = {}
 
 -- All that a sandbox writes into its directory; reset touches nothing else.
 local own_files = { "serve.json", "env.sh", "kubeconfig", "state.db", "state.db-wal", "state.db-shm", "sls.db", "sls.db-wal", "sls.db-shm",
-  "credentials.json", "ca.pem", "ca.key", "server.json", "sandbox.log", "plain.sock", "tls.sock", "oss", "nodes", "kubelet" }
+  "credentials.json", "ca.pem", "ca.key", "server.json",
+  "sandbox.log", "sandbox.log.1", "plain.sock", "tls.sock", "oss", "nodes", "kubelet" }
 
 local function usage(text) errors.raise("invalid", text, { code = "usage" }) end
 
