@@ -6,6 +6,7 @@ local fs = require "eirun.core.fs"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local manifest = require "eirun.serve.manifest"
+local resource = require "eirun.resource"
 local spec = require "eirun.spec"
 local target = require "eirun.target"
 local task = require "eirun.task"
@@ -141,11 +142,16 @@ local function is_scaled(k8s, job)
   return false
 end
 
--- Replicas belong to the HPA as soon as there is one, also to one that somebody else made; and a job that was left alone so
--- far keeps what it has.
-local function replicas_for(k8s, job, given)
-  if is_scaled(k8s, job) then return nil end
-  return given.replicas
+-- Replicas go through the scale subresource and never through apply: a field that was applied once and is left out later would
+-- fall back to 1 under the autoscaler that has taken it over. Once there is one, also somebody else's, they are its alone.
+local function ensure_replicas(k8s, job, wanted)
+  if not wanted or is_scaled(k8s, job) then return end
+  resource.ensure {
+    kind = "scale of Deployment", name = job.fullname,
+    observe = function() return { replicas = k8s:get("Deployment", job.fullname).spec.replicas } end,
+    compare = function(observed) return resource.differences(observed, { replicas = wanted }) end,
+    act = function() return k8s:patch("Deployment", job.fullname, { spec = { replicas = wanted } }, { subresource = "scale" }) end,
+  }
 end
 
 -- Readiness --------------------------------------------------------------------------------------------------------------
@@ -187,17 +193,21 @@ local function extra_lines(k8s, job)
   return extra
 end
 
-local function apply_all(k8s, job, given, replicas)
+local function wait_ready(k8s, job, given)
+  return wait.deployment(k8s, job.fullname, { timeout = given.timeout or 1200, ready = function(deployment)
+    if (deployment.spec.replicas or 1) == 0 then return nil end
+    return missing_model(k8s, deployment, given)
+  end })
+end
+
+local function apply_all(k8s, job, given)
   local opts = { adopt = given.adopt }
   ensure.ensure(k8s, manifest.bookkeeping(job, given, extra_lines(k8s, job)), opts)
   ensure.ensure(k8s, manifest.config(job, given), opts)
   ensure.ensure(k8s, manifest.service(job, given), opts)
-  ensure.ensure(k8s, manifest.deployment(job, given, replicas), { adopt = given.adopt, wait = function()
-    return wait.deployment(k8s, job.fullname, { timeout = given.timeout or 1200, ready = function(deployment)
-      if (deployment.spec.replicas or 1) == 0 then return nil end
-      return missing_model(k8s, deployment, given)
-    end })
-  end })
+  ensure.ensure(k8s, manifest.deployment(job, given), opts)
+  ensure_replicas(k8s, job, given.replicas)
+  wait_ready(k8s, job, given)
 end
 
 ---Serves a SavedModel with TensorFlow Serving, as `arena serve tensorflow` does; every flag has its field.
@@ -218,7 +228,7 @@ function M.ensure_tensorflow(k8s, given)
   given = defaults(given)
   local job = manifest.names(given.name, version_of(k8s, given), k8s.ns)
   check_lengths(job)
-  apply_all(k8s, job, given, replicas_for(k8s, job, given))
+  apply_all(k8s, job, given)
   return setmetatable({
     name = job.fullname, job = job.name, version = job.version, model = given.model_name, deployment = job.fullname, port = given.rest_port,
     model_version = manifest.asked_version(given.version_policy), namespace = k8s.ns, k8s = k8s, names = job, given = given,

@@ -28,7 +28,7 @@ t.test("the_service_is_arenas", function()
 end)
 
 t.test("the_deployment_is_found_by_arena_and_leaves_replicas_alone", function()
-  local deployment = manifest.deployment(job, given, nil)
+  local deployment = manifest.deployment(job, given)
   t.eq(deployment.spec.replicas, nil)
   t.eq(deployment.metadata.labels.serviceName, "bert-tfserving")
   t.eq(deployment.spec.selector.matchLabels, { app = "tensorflow-serving", release = "bert-tfserving-202107141745" })
@@ -37,7 +37,7 @@ t.test("the_deployment_is_found_by_arena_and_leaves_replicas_alone", function()
 end)
 
 t.test("the_container_is_arenas_with_a_model_config", function()
-  local pod = manifest.deployment(job, given, nil).spec.template.spec
+  local pod = manifest.deployment(job, given).spec.template.spec
   local container = pod.containers[1]
   t.eq(container.name, "serving")
   t.eq(container.command, { "sh", "-c" })
@@ -54,7 +54,7 @@ t.test("without_a_gpu_the_image_sees_none", function()
   local copy = {}
   for key, value in pairs(given) do copy[key] = value end
   copy.gpus = nil
-  t.eq(manifest.deployment(job, copy, nil).spec.template.spec.containers[1].env[1], { name = "NVIDIA_VISIBLE_DEVICES", value = "void" })
+  t.eq(manifest.deployment(job, copy).spec.template.spec.containers[1].env[1], { name = "NVIDIA_VISIBLE_DEVICES", value = "void" })
 end)
 
 t.test("the_model_config_holds_the_policy", function()
@@ -98,6 +98,6 @@ t.test("a_request_that_equals_its_limit_is_left_to_kubernetes", function()
   local copy = {}
   for key, value in pairs(given) do copy[key] = value end
   copy.requests = { ["nvidia.com/gpu"] = 1, cpu = "2" }
-  t.eq(manifest.deployment(job, copy, nil).spec.template.spec.containers[1].resources,
+  t.eq(manifest.deployment(job, copy).spec.template.spec.containers[1].resources,
     { limits = { ["nvidia.com/gpu"] = 1 }, requests = { cpu = "2" } })
 end)

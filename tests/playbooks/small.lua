@@ -27,6 +27,7 @@ return play.book {
     model_path = play.string { default = "/models/small" },
     image = play.string { default = "tensorflow/serving:1.15.0-gpu" },
     gpus = play.integer { default = 1 },
+    replicas = play.integer {},
     route = play.string { help = "another Service's name in the HPA's selector" },
     host = play.string { default = "small.example.com" },
     wait = play.integer { default = 900 },
@@ -64,6 +65,7 @@ return play.book {
         data = { [arg.volume] = "/models" },
         selector = { pool = arg.selector },
         gpus = arg.gpus,
+        replicas = arg.replicas,
         timeout = arg.wait,
       })
     end)

@@ -179,19 +179,18 @@ local function pod_spec(job, given, limits)
   }
 end
 
----The Deployment. Without `replicas` the field is left to whoever owns it.
+---The Deployment. Its replicas are left to the scale subresource.
 ---@param job eirun.Job
 ---@param given table
----@param replicas integer|nil
 ---@return table
-function M.deployment(job, given, replicas)
+function M.deployment(job, given)
   local marks = with(given.annotations, { ["arena.kubeflow.org/username"] = given.user })
   local all = with(labels(job, given), { serviceName = job.name })
   return {
     apiVersion = "apps/v1", kind = "Deployment",
     metadata = { name = job.fullname, namespace = job.namespace, labels = copy(all), annotations = copy(marks) },
     spec = {
-      replicas = replicas, strategy = { type = "RollingUpdate" }, selector = { matchLabels = selector_labels(job) },
+      strategy = { type = "RollingUpdate" }, selector = { matchLabels = selector_labels(job) },
       template = { metadata = { labels = all, annotations = marks }, spec = pod_spec(job, given, M.limits(given)) },
     },
   }
