@@ -32,8 +32,17 @@ t.test("the_deployment_is_found_by_arena_and_leaves_replicas_alone", function()
   t.eq(deployment.spec.replicas, nil)
   t.eq(deployment.metadata.labels.serviceName, "bert-tfserving")
   t.eq(deployment.spec.selector.matchLabels, { app = "tensorflow-serving", release = "bert-tfserving-202107141745" })
-  t.eq(deployment.spec.template.metadata.annotations, { ["arena.kubeflow.org/username"] = "kubernetes-admin" })
+  t.eq(deployment.metadata.annotations, { ["arena.kubeflow.org/username"] = "kubernetes-admin" })
   t.eq(deployment.spec.template.spec.nodeSelector, { inference = "tensorflow" })
+end)
+
+t.test("another_model_config_is_another_pod", function()
+  local copy = {}
+  for key, value in pairs(given) do copy[key] = value end
+  copy.version_policy = "latest"
+  local function mark(of) return manifest.deployment(job, of).spec.template.metadata.annotations["eirun.io/model-config"] end
+  t.match(mark(given), "^%x+$")
+  t.ok(mark(given) ~= mark(copy), "the policy leaves its mark on the pods")
 end)
 
 t.test("the_container_is_arenas_with_a_model_config", function()

@@ -32,7 +32,7 @@ end
 
 local function quote(who, reason, message, hint, kind)
   return errors.new(kind or "invalid", ("%s will not become ready: %s: \"%s\""):format(who, reason, message:gsub("%s*\n%s*", " ")),
-    { object = who, code = reason, hint = hint })
+    { object = who, code = reason:match("^%u%w+$"), hint = hint })
 end
 
 local function waiting_of(pod)

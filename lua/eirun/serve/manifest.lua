@@ -186,12 +186,14 @@ end
 function M.deployment(job, given)
   local marks = with(given.annotations, { ["arena.kubeflow.org/username"] = given.user })
   local all = with(labels(job, given), { serviceName = job.name })
+  -- The server reads its configuration at its start only: another one must be another pod.
+  local pod_marks = with(marks, { ["eirun.io/model-config"] = crypto.hex(crypto.md5(model_config(given))) })
   return {
     apiVersion = "apps/v1", kind = "Deployment",
     metadata = { name = job.fullname, namespace = job.namespace, labels = copy(all), annotations = copy(marks) },
     spec = {
       strategy = { type = "RollingUpdate" }, selector = { matchLabels = selector_labels(job) },
-      template = { metadata = { labels = all, annotations = marks }, spec = pod_spec(job, given, M.limits(given)) },
+      template = { metadata = { labels = all, annotations = pod_marks }, spec = pod_spec(job, given, M.limits(given)) },
     },
   }
 end
