@@ -460,3 +460,13 @@ t.test("a_pod_that_no_longer_matches_is_let_go_and_replaced", function()
   t.eq(#pods(plane), 2)
   t.eq(plane:ok("GET", PODS .. "/" .. name).metadata.ownerReferences, nil)
 end)
+
+t.test("system_namespaces_cannot_be_deleted_and_the_default_account_comes_back", function()
+  local plane = lib.new()
+  local status, body = plane:call("DELETE", "/api/v1/namespaces/default")
+  t.eq({ status, body.message }, { 403, 'namespaces "default" is forbidden: this namespace may not be deleted' })
+  local account = "/api/v1/namespaces/default/serviceaccounts/default"
+  local before = plane:ok("GET", account).metadata.uid
+  plane:ok("DELETE", account)
+  t.ok(plane:ok("GET", account).metadata.uid ~= before, "a new account stands in its place")
+end)

@@ -29,6 +29,11 @@ local function furnish_new(reg, ca_pem)
   reg.store:subscribe(resources.namespaces, function(event)
     if event.type == "ADDED" then furnish(reg, event.new.name, ca_pem) end
   end)
+  -- The default account comes back as long as its namespace stays.
+  reg.store:subscribe(resources.serviceaccounts, function(event)
+    local ns = reg.store:object(resources.namespaces, nil, event.new.ns)
+    if event.type == "DELETED" and ns and not ns.metadata.deletionTimestamp then furnish(reg, event.new.ns, ca_pem) end
+  end)
 end
 
 local PRIORITIES = { ["system-cluster-critical"] = 2000000000, ["system-node-critical"] = 2000001000 }

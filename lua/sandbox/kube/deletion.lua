@@ -7,6 +7,7 @@ local value = require "sandbox.kube.value"
 
 local deletion = {}
 
+local IMMORTAL = { default = true, ["kube-system"] = true, ["kube-public"] = true }
 local FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 
 local function check(r, rec, preconditions)
@@ -69,6 +70,7 @@ end
 -- options: grace, propagation, preconditions, dry_run. Answers the record (gone or not) and whether it still exists.
 function deletion.delete(reg, r, ns, name, options)
   local rec = reg:get(r, ns, name)
+  if r.id == "namespaces" and IMMORTAL[name] then status.forbidden(r, name, "this namespace may not be deleted") end
   check(r, rec, options.preconditions)
   local grace = grace_of(r, rec.obj, options.grace)
   local obj = terminating(reg, r, rec, grace, options.propagation)
