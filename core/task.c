@@ -407,10 +407,44 @@ static int l_task_thread(lua_State *L) {
     return 1;
 }
 
+// The overrun hook raises at each instruction until the cancelled code has given up. Here it has: who called may clear
+// up, and gets the hook again when that takes long, too.
+static int k_settle(lua_State *L, int status, lua_KContext context) {
+    (void)context;
+    lua_sethook(L, NULL, 0, 0);
+    if (status == LUA_OK || status == LUA_YIELD) {
+        return lua_gettop(L) - 2;
+    }
+    lua_pushboolean(L, 0);
+    lua_pushvalue(L, -2);
+    return 2;
+}
+
+// settle(fn, handler, ...) is xpcall for the code that runs a user's: see k_settle.
+static int l_settle(lua_State *L) {
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    int arguments = lua_gettop(L) - 2;
+    lua_pushboolean(L, 1);
+    lua_pushvalue(L, 1);
+    lua_rotate(L, 3, 2);
+    return k_settle(L, lua_pcallk(L, arguments, LUA_MULTRET, 2, 2, k_settle), 0);
+}
+
+// Raises what settle caught. A task that had to be interrupted goes on being so: a pcall around the step must not start
+// anew.
+static int l_give_up(lua_State *L) {
+    struct er_runtime *rt = er_runtime_of(L);
+    lua_settop(L, 1);
+    if (rt->current && rt->current->cancelled && rt->resumed_at) {
+        lua_sethook(L, er_hook_overrun, LUA_MASKCOUNT, 1);
+    }
+    return lua_error(L);
+}
+
 void er_task_register(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"yield", l_yield},     {"set_running", l_running}, {"context", l_context},
-        {"in_task", l_in_task}, {"thread", l_task_thread},  {NULL, NULL},
+        {"yield", l_yield},        {"set_running", l_running}, {"context", l_context}, {"in_task", l_in_task},
+        {"thread", l_task_thread}, {"settle", l_settle},       {"give_up", l_give_up}, {NULL, NULL},
     };
     luaL_setfuncs(L, functions, 0);
     lua_pushlightuserdata(L, (void *)&system_yield);

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The program's entry: core/main.c calls it with the command line; what it returns is the exit code.
+local task = require "eirun.core.task"
 local term = require "eirun.core.term"
 
 local function complain(text)
@@ -27,7 +28,7 @@ local function dispatch(args)
 end
 
 return function(...)
-  local ok, code = xpcall(dispatch, function(err)
+  local ok, code = task.settle(dispatch, function(err)
     if type(err) ~= "table" then
       return { kind = "internal", message = err, traceback = debug.traceback("", 2), bug = true }
     end

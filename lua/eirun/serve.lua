@@ -27,6 +27,7 @@ local M = {}
 ---@field k8s eirun.KubeClient
 local App = {}
 App.__index = App
+M.App = App
 App.__name = "eirun.app"
 
 local LABEL_VALUE = "^[A-Za-z0-9]([A-Za-z0-9_.-]*)$"

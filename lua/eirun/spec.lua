@@ -60,8 +60,9 @@ function M.place()
   return ""
 end
 
-local function invalid(what, text)
-  errors.raise("invalid", M.place() .. what .. ": " .. text)
+local function invalid(what, text, field)
+  local place = M.place()
+  errors.raise("invalid", place .. what .. ": " .. text, { place = place, field = field })
 end
 
 -- Set by `eirun check`: the value that nobody knows yet; it fits everywhere.
@@ -109,7 +110,7 @@ function M.check(what, spec, rules)
     local rule = rules[key]
     if not rule then
       local near = type(key) == "string" and M.nearest(key, rules)
-      invalid(what, ("unknown field '%s'%s"):format(tostring(key), near and ", did you mean '" .. near .. "'?" or ""))
+      invalid(what, ("unknown field '%s'%s"):format(tostring(key), near and ", did you mean '" .. near .. "'?" or ""), key)
     end
     check_value(what, key, spec[key], rule)
   end

@@ -162,6 +162,77 @@ return play.book { name = "x", args = { unused = play.string { default = "" }, c
   t.match(run.stdout, "argument 'unused' is never used")
 end)
 
+-- A playbook that uses what steps before have made, with one word of it misspelt.
+local function misspelt(dir, right, wrong)
+  local text = [[
+local play = require "eirun.play"
+local ack = require "eirun.ack"
+local kube = require "eirun.kube"
+local oss = require "eirun.oss"
+local serve = require "eirun.serve"
+return play.book { name = "x",
+  run = function(p)
+    local k8s = kube.connect(ack.cluster()):namespace("a"):ensure_namespace("a")
+    oss.bucket("models"):ensure_tree { from = "here", to = "there" }
+    ack.cluster():ensure_node_pool { name = "gpu", instance_types = { "ecs.gn6i-c4g1.xlarge" }, autoscale = { min = 1, max = 2 },
+      spot = { on_demand_percent = 30 } }
+    local app = serve.ensure_tensorflow(k8s, { name = "a", model_name = "m", model_path = "/m", image = "i", data = { claim = "/m" } })
+    local hpa = k8s:ensure_hpa { name = "h", target = app, max = 2, external = { metric = "qps", average = 1, selector = { a = "b" } } }
+    local web = k8s:ensure_ingress { name = "w", service = app, port = app.port }
+    hpa:wait_metric()
+    p:report { url = web:url() }
+  end }
+  ]]
+  return playbook(dir, (text:gsub(right:gsub("%p", "%%%0"), wrong, 1)))
+end
+
+t.test("check_follows_what_the_library_would_have_made", function()
+  local dir <close> = scratch()
+  local clean = eirun("check", misspelt(dir, "local", "local"))
+  t.eq(clean.code, 0, clean.stdout)
+  for _, case in ipairs {
+    { "from =", "form =", "unknown field 'form', did you mean 'from'" }, { "on_demand_percent", "on_demand_percnt", "did you mean 'on_demand_percent'" },
+    { "max = 2, external", "mx = 2, external", "book.lua:13: ensure_hpa: unknown field 'mx'" }, { "metric =", "metrik =", "ensure_hpa.external: unknown field 'metrik'" },
+    { "service =", "servce =", "ensure_ingress: unknown field 'servce'" }, { ":ensure_ingress", ":ensure_ingres", "has no field 'ensure_ingres'" },
+    { "app.port", "app.prt", "app: has no field 'prt', did you mean 'port'" }, { "wait_metric", "wait_metrc", "did you mean 'wait_metric'" },
+    { "web:url", "web:ulr", "book.lua:16: web: has no field 'ulr', did you mean 'url'" },
+  } do
+    local run = eirun("check", misspelt(dir, case[1], case[2]))
+    t.eq(run.code, 1, case[2])
+    t.ok(run.stdout:find(case[3], 1, true), case[2] .. ": " .. run.stdout)
+  end
+end)
+
+t.test("a_misspelt_field_of_the_book_is_named_with_its_line", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, "local play = require 'eirun.play'\nreturn play.book {\n  name = 'x',\n  abuot = 'y',\n  run = function() end,\n}\n")
+  for _, run in ipairs { eirun("--sandbox=" .. dir.path .. "/sb", path), eirun("check", path) } do
+    t.eq(run.code, 1)
+    t.match(run.stdout .. run.stderr, "book.lua:4: play.book: unknown field 'abuot', did you mean 'about'")
+  end
+end)
+
+-- Ctrl-C after half a second.
+local function interrupted(path, ...)
+  return assert(process.run { "timeout", "--foreground", "--preserve-status", "-s", "INT", "0.5", program, path, "--output", "jsonl",
+    timeout = 30, ... })
+end
+
+t.test("ctrl_c_ends_a_loop_that_waits_for_nothing_and_the_run_is_told_to_its_end", function()
+  local dir <close> = scratch()
+  for _, body in ipairs { "while true do end", "while true do pcall(function() while true do end end) end",
+    "while true do pcall(p.step, p, 'inner', function() while true do end end) end" } do
+    local run = interrupted(playbook(dir, ([[
+local play = require "eirun.play"
+return play.book { name = "x", run = function(p) p:step("spin", function() %s end) end }
+]]):format(body)))
+    t.eq(run.code, 130, body .. run.stderr)
+    t.eq(run.stderr, "", body)
+    local last = assert(json.decode(run.stdout:match("([^\n]+)\n$")))
+    t.eq({ last.event, last.outcome }, { "run", "cancelled" }, body)
+  end
+end)
+
 t.test("check_shows_a_syntax_error_with_its_line", function()
   local dir <close> = scratch()
   local run = eirun("check", playbook(dir, "local x = \nreturn ("))

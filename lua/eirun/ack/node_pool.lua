@@ -23,6 +23,7 @@ local M = {}
 ---@field asked {base: integer, percent: integer}|nil the promise about on-demand instances; nil for a pool without spot
 local NodePool = {}
 NodePool.__index = NodePool
+M.NodePool = NodePool
 NodePool.__name = "eirun.node_pool"
 
 local function asked_of(group)

@@ -9,17 +9,64 @@ local M = {}
 
 local ENDED = {} -- raised where a real call would begin to work
 
+-- Calls that ask nobody, and so go on: the object they make is the real one.
+local asks_nobody = { ["oss.bucket"] = true }
+
+local function names(text)
+  local set = {}
+  for name in text:gmatch("%S+") do
+    set[name] = true
+  end
+  return set
+end
+
+-- What objects have besides their methods, by their class.
+local fields_of = {
+  ["eirun.cluster"] = names "id region detail",
+  ["eirun.node_pool"] = names "id name cluster_id scaling_group_id detail asked",
+  ["eirun.kube"] = names "config ns http discovered",
+  ["eirun.app"] = names "name job version model model_version namespace deployment port k8s names given",
+  ["eirun.hpa"] = names "name target min max k8s",
+  ["eirun.web"] = names "name address host headers",
+}
+
+-- The class of what a call gives that would have reached somebody.
+local function class_made_by(call)
+  if call == "ensure_hpa" or call == "ensure_ingress" then
+    return require("eirun.kube.traffic")[call == "ensure_hpa" and "Hpa" or "Web"]
+  elseif call == "ensure_node_pool" then
+    return require("eirun.ack.node_pool").NodePool
+  elseif call == "eirun.serve.ensure_tensorflow" then
+    return require("eirun.serve").App
+  elseif call == "eirun.kube.connect" or call == "ensure_namespace" then
+    return require("eirun.kube.client").Client
+  end
+  return nil
+end
+
 -- These are the language of a playbook, not a way out of it.
 local plain_modules = {
   ["eirun.play"] = true, ["eirun.task"] = true, ["eirun.errors"] = true, ["eirun.step"] = true, ["eirun.spec"] = true,
   ["eirun.lag"] = true, ["eirun.chart"] = true,
 }
 
-local wrap_value
+local wrap_value, wrap_object
+
+-- An object nobody made: its methods check their options, its fields are unknown, and what it would send ends there.
+local function stand_in(call)
+  local class = class_made_by(call)
+  if not class then
+    return unknown
+  end
+  local no_client = setmetatable({}, { __index = function()
+    error(ENDED, 0)
+  end })
+  return wrap_object(setmetatable({ http = no_client }, class), class)
+end
 
 local recording = false -- inside a recorded call
 
-local function wrap_function(fn)
+local function wrap_function(fn, call)
   return function(...)
     local before = recording
     recording = true
@@ -34,7 +81,7 @@ local function wrap_function(fn)
     if errors.is(results[2], "invalid") then
       error(results[2], 0)
     end
-    return unknown -- it ended where work begins, or stumbled over an unknown value
+    return stand_in(call) -- it ended where work begins, or stumbled over an unknown value
   end
 end
 
@@ -43,19 +90,33 @@ local function no_field(name, key, fields)
   spec.fail(name, ("has no field '%s'%s"):format(tostring(key), near and (", did you mean '%s'?"):format(near) or ""))
 end
 
+local function unknown_field(class, key)
+  local fields = fields_of[class.__name]
+  if not fields or fields[key] then
+    return unknown
+  end
+  local known = {}
+  for _, set in ipairs { fields, class.__index } do
+    for name in pairs(set) do
+      known[name] = true
+    end
+  end
+  return no_field((class.__name:gsub("^eirun%.", "")), key, known)
+end
+
 -- An object with methods: the same object to its own methods, recorded to everyone else.
-local function wrap_object(object, class)
+function wrap_object(object, class)
   return setmetatable({}, {
     __index = function(_, key)
       local value = object[key]
       if value == nil then
-        return type(class.__index) == "table" and class.__index[key] == nil and unknown or nil
+        return type(class.__index) == "table" and unknown_field(class, key) or nil
       elseif type(value) ~= "function" then
         return wrap_value(value)
       end
       return wrap_function(function(_, ...)
         return value(object, ...)
-      end)
+      end, key)
     end,
     __tostring = function()
       return tostring(object)
@@ -81,7 +142,7 @@ local function wrap_module(name, module)
       if value == nil then
         no_field(name, key, module)
       end
-      return type(value) == "function" and wrap_function(value) or wrap_value(value)
+      return type(value) == "function" and wrap_function(value, name .. "." .. key) or wrap_value(value)
     end,
     __newindex = function(_, key)
       spec.fail(name, ("cannot be changed (field '%s')"):format(tostring(key)))
@@ -109,10 +170,14 @@ end
 ---@return fun(name: string): any require the `require` that a playbook gets
 function M.install()
   blind_target()
-  local check = spec.check
-  spec.check = function(...)
-    local checked = check(...)
-    if recording then
+  local check, depth = spec.check, 0
+  spec.check = function(what, ...)
+    depth = depth + 1 -- tables within the options come through here, too
+    local ok, checked = pcall(check, what, ...)
+    depth = depth - 1
+    if not ok then
+      error(checked, 0)
+    elseif recording and depth == 0 and not asks_nobody[what] then
       error(ENDED, 0)
     end
     return checked

@@ -92,6 +92,7 @@ end
 ---@field k8s eirun.KubeClient
 local Hpa = {}
 Hpa.__index = Hpa
+M.Hpa = Hpa
 Hpa.__name = "eirun.hpa"
 
 local function who(name)
@@ -201,6 +202,7 @@ end
 ---@field headers table[] to send along, so that the name need not be known to DNS
 local Web = {}
 Web.__index = Web
+M.Web = Web
 Web.__name = "eirun.web"
 
 ---The URL of a path at the balancer's address.

@@ -39,6 +39,19 @@ function task.in_task() end
 ---@return thread
 function task.thread() end
 
+---`xpcall` for the code that runs a user's: when a loop of the user's was interrupted, what follows may clear up in peace, while after
+---`pcall` the next instruction raises again.
+---@param fn function
+---@param handler function
+---@param ... any
+---@return boolean ok
+---@return any ...
+function task.settle(fn, handler, ...) end
+
+---Raises what `settle` caught; the task of an interrupted loop is interrupted again at once.
+---@param err any
+function task.give_up(err) end
+
 ---Tells the host which of the user's coroutines runs; for the prelude alone.
 ---@param co? thread
 function task.set_running(co) end

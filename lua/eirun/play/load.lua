@@ -4,6 +4,7 @@ local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
 local args = require "eirun.play.args"
 local play = require "eirun.play"
+local task = require "eirun.core.task"
 local vm = require "eirun.core.vm"
 
 local M = {}
@@ -46,6 +47,22 @@ function M.compile(path, require_as)
   return chunk
 end
 
+-- The line that names a field, 0 when none does.
+local function line_of(text, field)
+  local at = field and text:find("%f[%w_]" .. field .. "%s*=")
+  return at and select(2, text:sub(1, at):gsub("\n", "")) + 1 or 0
+end
+
+-- `return play.book { ... }` is a tail call: its misuse has lost the place, which is looked up in the text.
+local function with_place(path, err)
+  if type(err) == "table" and err.place == "" then
+    local line = line_of(read(path), type(err.field) == "string" and err.field)
+    err.place = line > 0 and ("%s:%d: "):format(path, line) or path .. ": "
+    err.message = err.place .. err.message
+  end
+  return err
+end
+
 --- Loads a playbook.
 ---@param path string
 ---@param require_as? fun(name: string): any
@@ -54,7 +71,14 @@ end
 function M.playbook(path, require_as)
   local dir = directory_of(path)
   vm.set_playbook_dir(dir)
-  local book = M.compile(path, require_as)()
+  local chunk = M.compile(path, require_as)
+  local ok, book = task.settle(chunk, function(err)
+    err = with_place(path, err)
+    return type(err) == "table" and err or { kind = "internal", message = err, traceback = debug.traceback("", 2), bug = true }
+  end)
+  if not ok then
+    error(book, 0)
+  end
   if getmetatable(book) ~= play.book_metatable then
     errors.raise("invalid", path .. ": a playbook returns `play.book { ... }`, this one returned " .. type(book))
   end

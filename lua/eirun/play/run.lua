@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Runs a book: steps with outcomes, in order or side by side, told to an output.
 local clock = require "eirun.core.clock"
+local core = require "eirun.core.task"
 local errors = require "eirun.errors"
 local task = require "eirun.task"
 
@@ -93,7 +94,7 @@ end
 
 -- A result that says of itself that it missed its target: the run goes on, the exit code tells.
 local function missed(result)
-  return type(result) == "table" and result.ok == false and result.thresholds ~= nil
+  return type(result) == "table" and rawget(result, "ok") == false and result.thresholds ~= nil
 end
 
 local function perform(run, name, fn)
@@ -105,13 +106,13 @@ local function perform(run, name, fn)
   end
   mine.eirun_step = step
   task.context(mine)
-  local results = table.pack(xpcall(fn, on_error))
+  local results = table.pack(core.settle(fn, on_error))
   task.context(before)
   if not results[1] then
     local err = results[2]
     finish(run, step, err.kind == "cancelled" and "cancelled" or "failed", err)
     err.step = err.step or name
-    error(err, 0)
+    core.give_up(err)
   end
   if missed(results[2]) then
     run.missed = true
@@ -221,7 +222,7 @@ end
 function M.run(book, values, out)
   local run = setmetatable({ out = out, steps = {}, counts = {}, book = book, values = values }, Run)
   local started, clock_started = clock.monotonic(), task.now()
-  local ok, err = xpcall(book.run, on_error, run, values)
+  local ok, err = core.settle(book.run, on_error, run, values)
   local outcome = outcome_of(ok, err)
   if ok and run.missed then
     outcome = "failed"
@@ -238,7 +239,7 @@ function M.run(book, values, out)
     failed = run.counts.failed or 0,
     seconds = clock.monotonic() - started,
     clock_seconds = task.now() - clock_started,
-    result = run.result,
+    result = run.result or {},
     error = not ok and err or nil,
   }
   if run.result and run.result.text then
