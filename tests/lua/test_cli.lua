@@ -174,7 +174,7 @@ return play.book { name = "x",
   run = function(p)
     local k8s = kube.connect(ack.cluster()):namespace("a"):ensure_namespace("a")
     oss.bucket("models"):ensure_tree { from = "here", to = "there" }
-    ack.cluster():ensure_node_pool { name = "gpu", instance_types = { "ecs.gn6i-c4g1.xlarge" }, autoscale = { min = 1, max = 2 },
+    ack.cluster():ensure_node_pool { name = "gpu", instance_types = { "ecs.gn6i-c4g1.xlarge" },
       spot = { on_demand_percent = 30 } }
     local app = serve.ensure_tensorflow(k8s, { name = "a", model_name = "m", model_path = "/m", image = "i", data = { claim = "/m" } })
     local hpa = k8s:ensure_hpa { name = "h", target = app, max = 2, external = { metric = "qps", average = 1, selector = { a = "b" } } }
@@ -191,10 +191,14 @@ t.test("check_follows_what_the_library_would_have_made", function()
   local clean = eirun("check", misspelt(dir, "local", "local"))
   t.eq(clean.code, 0, clean.stdout)
   for _, case in ipairs {
-    { "from =", "form =", "unknown field 'form', did you mean 'from'" }, { "on_demand_percent", "on_demand_percnt", "did you mean 'on_demand_percent'" },
-    { "max = 2, external", "mx = 2, external", "book.lua:13: ensure_hpa: unknown field 'mx'" }, { "metric =", "metrik =", "ensure_hpa.external: unknown field 'metrik'" },
-    { "service =", "servce =", "ensure_ingress: unknown field 'servce'" }, { ":ensure_ingress", ":ensure_ingres", "has no field 'ensure_ingres'" },
-    { "app.port", "app.prt", "app: has no field 'prt', did you mean 'port'" }, { "wait_metric", "wait_metrc", "did you mean 'wait_metric'" },
+    { "from =", "form =", "unknown field 'form', did you mean 'from'" },
+    { "on_demand_percent", "on_demand_percnt", "did you mean 'on_demand_percent'" },
+    { "max = 2, external", "mx = 2, external", "book.lua:13: ensure_hpa: unknown field 'mx'" },
+    { "metric =", "metrik =", "ensure_hpa.external: unknown field 'metrik'" },
+    { "service =", "servce =", "ensure_ingress: unknown field 'servce'" },
+    { ":ensure_ingress", ":ensure_ingres", "has no field 'ensure_ingres'" },
+    { "app.port", "app.prt", "app: has no field 'prt', did you mean 'port'" },
+    { "wait_metric", "wait_metrc", "did you mean 'wait_metric'" },
     { "web:url", "web:ulr", "book.lua:16: web: has no field 'ulr', did you mean 'url'" },
   } do
     local run = eirun("check", misspelt(dir, case[1], case[2]))
@@ -205,7 +209,14 @@ end)
 
 t.test("a_misspelt_field_of_the_book_is_named_with_its_line", function()
   local dir <close> = scratch()
-  local path = playbook(dir, "local play = require 'eirun.play'\nreturn play.book {\n  name = 'x',\n  abuot = 'y',\n  run = function() end,\n}\n")
+  local path = playbook(dir, [[
+local play = require "eirun.play"
+return play.book {
+  name = "x",
+  abuot = "y",
+  run = function() end,
+}
+]])
   for _, run in ipairs { eirun("--sandbox=" .. dir.path .. "/sb", path), eirun("check", path) } do
     t.eq(run.code, 1)
     t.match(run.stdout .. run.stderr, "book.lua:4: play.book: unknown field 'abuot', did you mean 'about'")
