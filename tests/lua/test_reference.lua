@@ -334,3 +334,16 @@ t.test("playbooks_in_the_pages_check_clean", function()
   assert(fs.remove(folder, { recursive = true }))
   t.ok(count >= 2, "playbooks")
 end)
+
+t.test("links_of_the_pages_lead_somewhere", function()
+  local count = 0
+  for _, dir in ipairs { "", "docs/" } do
+    for _, name in ipairs(assert(fs.list(root .. (dir == "" and "." or dir)))) do
+      for target in (name:find("%.md$") and assert(fs.read(root .. dir .. name)) or ""):gmatch("%]%(([^)#:]+)%)") do
+        t.ok(fs.stat(root .. dir .. target), dir .. name .. " links to " .. target)
+        count = count + 1
+      end
+    end
+  end
+  t.ok(count > 5, "links")
+end)

@@ -10,6 +10,8 @@ local M = {}
 
 M.address = "47.96.0.10"
 local user = "system:serviceaccount:kube-system:ingress-nginx"
+-- A request that comes before the first table was built waits for it this long: a controller that starts again has its rules at once.
+local FIRST_TABLE_SECONDS = 60
 -- Names that may stand in a URL before any rule names them: the route table of a run is handed out at its start.
 local known_hosts = { "example.com", "*.example.com" }
 
@@ -96,6 +98,10 @@ local function run(self)
   self.kube = self.ctx.kube_client(user)
   self.services, self.slices = cache(self, "services"), cache(self, "endpointslices")
   self.ingresses = cache(self, "ingresses", function(ingress) look_after(self, ingress) end)
+  for _, each in ipairs { self.services, self.slices, self.ingresses } do each:wait_synced() end
+  rebuild(self)
+  task.sleep(self.ctx.lag.endpoint_update) -- after a restart the programs behind it come back meanwhile
+  self.ready:set()
   follow(self)
 end
 
@@ -105,12 +111,15 @@ local function id_prefix(ctx)
 end
 
 function M.start(ctx)
-  local self = { ctx = ctx, dirty = task.event(), publishing = {}, hosts = {}, events = (ctx.boot or 0) << 8,
+  local self = { ctx = ctx, dirty = task.event(), ready = task.event(), publishing = {}, hosts = {}, events = (ctx.boot or 0) << 8,
     address = ctx.ingress_address or M.address }
   self.proxy = proxy.new { network = network.of(ctx), now = ctx.now, emit = ctx.emit, id_prefix = id_prefix(ctx) }
   local own = { self.address, table.unpack(known_hosts) }
   for _, host in ipairs(own) do self.hosts[host] = true end
-  ctx.service { name = "ingress", env = "INGRESS", hosts = own, handle = function(req) self.proxy:handle(req) end }
+  ctx.service { name = "ingress", env = "INGRESS", hosts = own, handle = function(req)
+    self.ready:wait(FIRST_TABLE_SECONDS)
+    self.proxy:handle(req)
+  end }
   ctx.on("started", function() ctx.spawn("ingress", function() run(self) end) end)
 end
 
