@@ -105,7 +105,10 @@ end
 local function load_credentials(dir)
   local path = dir .. "/credentials.json"
   local text = fs.read(path)
-  if text then return assert(json.decode(text)) end
+  if text then
+    local known, err = json.decode(text)
+    return known or error(("cannot read '%s': %s"):format(path, err.message), 0)
+  end
   local fresh = make_credentials()
   assert(fs.write(path, assert(json.encode(fresh)), { mode = owner_only, atomic = true }))
   return fresh

@@ -382,6 +382,18 @@ t.test("a_directory_with_a_long_path_works_too", function()
   fs.remove(top, { recursive = true })
 end)
 
+t.test("a_damaged_file_is_named", function()
+  local fs = require "eirun.core.fs"
+  for name, text in pairs { ["credentials.json"] = "{", ["state.db"] = "no database at all" } do
+    local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
+    assert(fs.write(dir .. "/" .. name, text))
+    local ok, err = pcall(sandbox.start, { dir = dir })
+    t.eq(ok, false)
+    t.match(tostring(err), name:gsub("%.", "%%."))
+    fs.remove(dir, { recursive = true })
+  end
+end)
+
 t.test("two_processes_cannot_share_a_directory", function()
   local box <close> = sandbox.start()
   local ok, err = pcall(sandbox.start, { dir = box.dir })
