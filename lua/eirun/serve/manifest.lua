@@ -190,7 +190,8 @@ function M.deployment(job, given)
   local pod_marks = with(marks, { ["eirun.io/model-config"] = crypto.hex(crypto.md5(model_config(given))) })
   return {
     apiVersion = "apps/v1", kind = "Deployment",
-    metadata = { name = job.fullname, namespace = job.namespace, labels = copy(all), annotations = copy(marks) },
+    metadata = { name = job.fullname, namespace = job.namespace, labels = copy(all),
+      annotations = with(marks, { ["helm.sh/created"] = given.created }) },
     spec = {
       strategy = { type = "RollingUpdate" }, selector = { matchLabels = selector_labels(job) },
       template = { metadata = { labels = all, annotations = pod_marks }, spec = pod_spec(job, given, M.limits(given)) },
