@@ -293,6 +293,13 @@ t.test("a_restricted_user_is_told_which_action_it_lacks", function()
   t.eq({ status, err.code, err.accessDeniedDetail.AuthAction }, { 403, "StatusForbidden", "cs:CreateClusterNodePool" })
   status, err = box:rpc("vpc", "DescribeVSwitches", { RegionId = "cn-hangzhou" }, { key = key })
   t.eq({ status, err.Code }, { 403, "Forbidden.RAM" })
+  box.keep = true
+  box:stop()
+  local again <close> = sandbox.start { dir = box.dir }
+  t.eq((again:cs("GET", pools_path, { key = key })), 200)
+  t.eq((again:cs("POST", pools_path, { key = key, body = gpu_pool() })), 403)
+  local _, listed = again:rpc("ram", "ListPoliciesForUser", { UserName = "ci" })
+  t.eq(listed.Policies.Policy, { { PolicyName = "read", PolicyType = "Custom" } })
 end)
 
 t.test("no_stock_shows_in_the_scaling_activities", function()

@@ -54,7 +54,8 @@ end
 local function create_user(call)
   local ctx, name = call.ctx, gateway.need(call, "UserName")
   if ctx.store:get("ram_user", name) then errors.raise(409, "EntityAlreadyExists.User", "The user already exists: " .. name) end
-  local user = ctx.store:put("ram_user", name, { name = name, id = ctx.id("2", 17, "hex"), created = ctx.now(), policies = json.array {} })
+  local user = ctx.store:put("ram_user", name, { name = name, id = ctx.id("2", 17, "hex"), created = ctx.now(), policies = json.array {},
+    attached = json.array {} })
   return { User = { UserName = name, UserId = user.id, DisplayName = name, CreateDate = times.iso(user.created) } }
 end
 
@@ -98,6 +99,7 @@ local function attach(call)
   if not record then errors.raise(404, "EntityNotExist.Policy", "The policy does not exist: " .. name) end
   ctx.store:tx(function()
     table.insert(user.policies, record.document)
+    table.insert(user.attached, name)
     ctx.store:put("ram_user", user.name, user)
     refresh_keys(ctx, user)
   end)
@@ -105,12 +107,8 @@ local function attach(call)
 end
 
 local function list_for_user(call)
-  local user, list = need_user(call), json.array {}
-  for _, record in call.ctx.store:each "ram_policy" do
-    for _, document in ipairs(user.policies) do
-      if document == record.document then list[#list + 1] = { PolicyName = record.name, PolicyType = "Custom" } end
-    end
-  end
+  local list = json.array {}
+  for i, name in ipairs(need_user(call).attached) do list[i] = { PolicyName = name, PolicyType = "Custom" } end
   return { Policies = { Policy = list } }
 end
 
