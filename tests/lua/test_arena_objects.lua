@@ -57,7 +57,8 @@ local USER, UID = "kubernetes-admin", "e16c40557a88702ed3185af342a7429e" -- md5 
 
 local function labels(more)
   local all = { app = "tensorflow-serving", chart = "tensorflow-serving-0.11.0", heritage = "Helm", release = RELEASE,
-    servingName = "small", servingType = "tf-serving", servingVersion = "202107141745", modelName = "small", ["arena.kubeflow.org/uid"] = UID }
+    servingName = "small", servingType = "tf-serving", servingVersion = "202107141745", modelName = "chnsenticorp",
+    ["arena.kubeflow.org/uid"] = UID }
   for key, value in pairs(more or {}) do all[key] = value end
   return all
 end
@@ -87,7 +88,7 @@ local function arenas_deployment()
             },
             ports = { { name = "serving", containerPort = 8500, protocol = "TCP" }, { name = "http-serving", containerPort = 8501 } },
             livenessProbe = { tcpSocket = { port = 8500 }, initialDelaySeconds = 30, periodSeconds = 5 },
-            readinessProbe = { httpGet = { path = "/v1/models/small", port = 8501 } },
+            readinessProbe = { httpGet = { path = "/v1/models/chnsenticorp", port = 8501 } },
             resources = { limits = { ["nvidia.com/gpu"] = "1" } },
             volumeMounts = { { mountPath = "/models" }, { name = "model-config", mountPath = "/etc/tfserving", readOnly = true } },
           } },
