@@ -198,16 +198,30 @@ local function names(list, form)
   return table.concat(words, " ")
 end
 
+-- The words that may follow a verb, where they are known: `serve status reset fault`.
+local function next_words(verb)
+  local words, seen = {}, {}
+  for _, row in ipairs(verb.words or {}) do
+    local word = row[1]:match("^%S+")
+    if not seen[word] then
+      words[#words + 1], seen[word] = word, true
+    end
+  end
+  return table.concat(words, " ")
+end
+
 ---@return string bash completion script
 function M.bash()
   local cases = {}
   for _, verb in ipairs(verbs.verbs) do
-    cases[#cases + 1] = ("    %s) options='%s --help' ;;"):format(verb.name, names(verb.options, "--%s"))
+    local words = next_words(verb)
+    cases[#cases + 1] = ("    %s) options='%s --help'%s ;;"):format(verb.name, names(verb.options, "--%s"),
+      words ~= "" and " words='" .. words .. "'" or "")
   end
   return ([=[
 # bash completion for eirun
 _eirun() {
-  local word=${COMP_WORDS[COMP_CWORD]} verb=run options i
+  local word=${COMP_WORDS[COMP_CWORD]} verb=run options words= i
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
     -*) ;;
@@ -222,6 +236,8 @@ _eirun() {
     COMPREPLY=($(compgen -W "$options" -- "$word"))
   elif ((i >= COMP_CWORD)); then
     COMPREPLY=($(compgen -W '%s' -- "$word") $(compgen -f -X '!*.lua' -- "$word") $(compgen -d -- "$word"))
+  elif [[ $words ]] && ((i + 1 == COMP_CWORD)); then
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
   else
     COMPREPLY=($(compgen -f -- "$word"))
   fi
@@ -247,7 +263,9 @@ function M.zsh()
   local described, cases = {}, {}
   for _, verb in ipairs(verbs.verbs) do
     described[#described + 1] = ("    '%s:%s'"):format(verb.name, (verb.summary:gsub("[':]", "")))
-    cases[#cases + 1] = ("    %s)\n      _arguments \\\n%s\n        '*:file:_files' ;;"):format(verb.name, zsh_options(verb.options))
+    local words = next_words(verb)
+    local first = words ~= "" and ("        '2:what:(%s)' \\\n"):format(words) or ""
+    cases[#cases + 1] = ("    %s)\n      _arguments \\\n%s\n%s        '*:file:_files' ;;"):format(verb.name, zsh_options(verb.options), first)
   end
   return ([[
 #compdef eirun

@@ -94,8 +94,8 @@ M.verbs = {
     summary = "print the reference of the Lua library (Markdown)", options = {} },
   {
     name = "completion", args = "bash|zsh", module = "eirun.cli.completion", summary = "print a completion script for the shell",
-    text = { "For bash: `eirun completion bash > ~/.local/share/bash-completion/completions/eirun`. For zsh: write it as _eirun into a "
-      .. "folder of $fpath." },
+    words = { { "bash", "write it to ~/.local/share/bash-completion/completions/eirun" },
+      { "zsh", "write it as _eirun into a folder of $fpath" } },
     options = {},
   },
   { name = "man", args = "", module = "eirun.cli.man", summary = "print the manual page (roff)",
