@@ -8,6 +8,7 @@ local errors = require "eirun.errors"
 local phases = require "eirun.load.phases"
 local request = require "eirun.load.request"
 local spec = require "eirun.spec"
+local task = require "eirun.task"
 local threshold = require "eirun.threshold"
 
 local M = {}
@@ -27,6 +28,7 @@ local rules = {
   headers = { type = "table" },
   body = { type = "string" },
   bodies = { type = "list" },
+  request = { type = "function" },
   plan = { type = "list" },
   connections = { type = "integer", min = 1, max = 1000000 },
   duration = { type = "number", check = above_zero },
@@ -62,6 +64,8 @@ local rules = {
 ---@field headers? table<string, string>|string[][] values may be secrets
 ---@field body? string
 ---@field bodies? string[] taken in turn, instead of body
+---@field request? fun(i: integer): {method?: string, path?: string, headers?: table, body?: string} makes the i-th request, some time
+--- before it is sent; what it leaves out is as in the options
 ---@field plan? eirun.LoadPhase[] see eirun.load.phases
 ---@field connections? integer instead of plan a closed loop: each connection sends when it was answered. It cannot see a pause of the
 --- server as its clients would: for saturation, not for latency
@@ -90,6 +94,8 @@ local rules = {
 ---@field ca_pem? string the same as text
 ---@field verify? boolean false: any certificate will do, default true
 ---@field connect_to? string "unix:/path" or "address:port" takes the place of the URL's host and port; Host stays
+
+local ring_size = 1024
 
 local defaults = {
   arrivals = "even", seed = 1, timeout = 30, max_requests = 50000000, max_seconds = 7 * 86400,
@@ -176,12 +182,16 @@ end
 
 local function validity(state, opts)
   if state.error then return false, tostring(state.error) end
+  if state.unsent > 0 and state.capped == 0 then
+    return false, ("%d requests were not made within their time-out: the function that makes them was too slow"):format(state.unsent)
+  end
   if state.unsent > 0 then
     return false, ("%d requests found none of the %d connections within their time-out"):format(state.unsent, state.max_connections)
   end
   if state.lateness.p99 > opts.max_lateness then
     local waited = "; %d requests waited for one of the %d connections"
-    local why = state.capped > 0 and waited:format(state.capped, state.max_connections) or ""
+    local why = state.capped > 0 and waited:format(state.capped, state.max_connections)
+      or state.starved > 0 and "; the function that makes them was too slow" or ""
     return false, ("requests were sent late: p99 %s after their planned time, more than %s%s"):format(
       threshold.show_seconds(state.lateness.p99), threshold.show_seconds(opts.max_lateness), why)
   end
@@ -237,6 +247,7 @@ end
 ---@field lateness table of the generator: sent minus planned
 ---@field connections integer opened in all
 ---@field capped integer requests that waited because max_connections was reached
+---@field starved integer times that a request was late because `request` had not made it yet
 ---@field aborted integer in flight when the run was stopped
 ---@field examples {kind: string, at: number, status?: integer, text: string}[] the first failures
 ---@field histogram integer[][] {lowest, highest, count, index} in microseconds; each phase has one too; pairs and JSON pass it over
@@ -252,7 +263,7 @@ local function result_of(run)
   local state, plan, opts = run.core:state(), run.plan, run.opts
   local length = math.max(state.elapsed, 0)
   local result = figures_of(state.slices[1], length)
-  for _, key in ipairs { "started_at", "lateness", "capped", "aborted", "examples", "bytes_in", "bytes_out" } do
+  for _, key in ipairs { "started_at", "lateness", "capped", "starved", "aborted", "examples", "bytes_in", "bytes_out" } do
     result[key] = state[key]
   end
   result.url, result.connections, result.series = opts.url, state.opened, run.core:series()
@@ -310,6 +321,26 @@ function run_methods:wait(seconds)
   return self.core:wait(seconds)
 end
 
+-- How long a filler waits for a quarter of the ring to be sent.
+local function fill_pause(run)
+  local most = 1
+  for _, piece in ipairs(run.plan.pieces or {}) do most = math.max(most, piece[1], piece[2]) end
+  return math.max(0.001, math.min(0.25, ring_size / 4 / most))
+end
+
+---Makes requests by the option `request` until the plan has all of its own, and then waits. `load.run` does it by itself; beside
+---`load.start` it belongs in a task of its own.
+---Example: `task.race { function() run:wait() end, function() run:fill() end }`. Raises what the option's function raises.
+function run_methods:fill()
+  local opts, pause = self.opts, fill_pause(self)
+  while opts.request and self.made < self.wanted do
+    local bytes = request.make(opts, self.target, self.made + 1)
+    while not self.core:feed(bytes) do task.sleep(pause) end
+    self.made = self.made + 1
+  end
+  task.event():wait()
+end
+
 ---Stops at once; requests in flight count as aborted.
 ---Example: `run:stop()`. Raises nothing.
 function run_methods:stop()
@@ -338,6 +369,17 @@ end
 
 run_mt.__close = function(self) self.core:close() end
 
+-- The first requests are made before the plan begins. Even plans know how many there will be.
+local function first_made(run, target)
+  local opts, requests = run.opts, {}
+  if opts.bodies then spec.fail("load.run", "give request or bodies, not both") end
+  local even = not run.plan.closed and (run.plan.instants or opts.arrivals == "even")
+  run.wanted, run.target = even and math.ceil(run.plan.requests - 1e-7) or math.huge, target
+  for i = 1, math.min(ring_size, run.wanted) do requests[i] = request.make(opts, target, i) end
+  run.made = #requests
+  return requests
+end
+
 ---Begins a load test and returns while it runs.
 ---@param opts eirun.LoadOptions
 ---@return eirun.LoadRun run to be closed
@@ -353,14 +395,15 @@ function M.start(opts)
   check_bounds(run.plan, full)
   run.slices = slices_of(run.plan, full)
   local target = request.parse_url(full.url)
-  local requests = request.build(full, target)
+  local requests = full.request and first_made(run, target) or request.build(full, target)
   request.locate(full, target)
   run.core = errors.check(core.start {
     tls = target.scheme == "https" and target.host or nil, ca_file = full.ca_file, ca_pem = full.ca_pem, verify = full.verify,
     unix = target.unix, address = target.address, port = target.port, requests = requests,
     pieces = run.plan.pieces, instants = run.plan.instants, slices = run.slices, arrivals = full.arrivals, seed = full.seed,
     timeout = full.timeout, max_connections = full.max_connections, max_body = full.max_body, keep_alive = full.keep_alive,
-    threads = threads_of(full), closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
+    threads = threads_of(full), ring = full.request and ring_size or nil,
+    closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
     status = full.status, contains = full.contains, head = full.method == "HEAD",
   })
   return run
@@ -407,7 +450,7 @@ end
 ---figures go to `on_cancel`, and the cancel goes on.
 function M.run(opts)
   local run <close> = M.start(opts)
-  local ended, failure = pcall(watch, run, opts)
+  local ended, failure = pcall(task.race, { function() watch(run, opts) end, function() run:fill() end })
   if not ended then
     local state = run.core:state(true)
     run:stop()

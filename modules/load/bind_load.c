@@ -26,7 +26,7 @@ struct run {
 struct options {
     const char *unix_path, *address, *arrivals, *contains, *tls_host, *ca_file, *ca_pem;
     size_t contains_length;
-    int64_t port, seed, status, max_connections, max_body, timeout, threads, closed;
+    int64_t port, seed, status, max_connections, max_body, timeout, threads, closed, ring;
     double closed_seconds;
     bool head, keep_alive, verify;
 };
@@ -42,6 +42,7 @@ static const struct er_opt option_rows[] = {
     {"max_connections", ER_OPT_INTEGER, offsetof(struct options, max_connections), 0, false},
     {"max_body", ER_OPT_INTEGER, offsetof(struct options, max_body), 0, false},
     {"threads", ER_OPT_INTEGER, offsetof(struct options, threads), 0, false},
+    {"ring", ER_OPT_INTEGER, offsetof(struct options, ring), 0, false},
     {"closed", ER_OPT_INTEGER, offsetof(struct options, closed), 0, false},
     {"closed_seconds", ER_OPT_NUMBER, offsetof(struct options, closed_seconds), 0, false},
     {"timeout", ER_OPT_SECONDS, offsetof(struct options, timeout), 0, false},
@@ -143,7 +144,11 @@ static enum er_status read_plan(lua_State *L, const struct options *o, struct er
     return read_pieces(L, lua_gettop(L), o, load, err);
 }
 
-static enum er_status read_requests(lua_State *L, struct er_load *load, struct er_error *err) {
+static enum er_status read_requests(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {
+    luaL_argcheck(L, o->ring >= 0 && o->ring <= 1 << 20, 1, "ring is out of range");
+    if (o->ring && er_load_add_rings(load, (size_t)o->ring) != ER_OK) {
+        return er_fail(err, ER_NO_MEMORY, "not enough memory for a ring of requests");
+    }
     lua_getfield(L, 1, "requests");
     size_t count = array_length(L, -1, "requests");
     luaL_argcheck(L, count > 0, 1, "there must be at least one request");
@@ -151,8 +156,9 @@ static enum er_status read_requests(lua_State *L, struct er_load *load, struct e
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         size_t length;
         const char *bytes = er_check_bytes(L, -1, &length);
-        if (er_load_add_request(load, bytes, length) != ER_OK) {
-            return er_fail(err, ER_NO_MEMORY, "not enough memory for %zu requests", count);
+        enum er_status status = o->ring ? er_load_feed(load, bytes, length) : er_load_add_request(load, bytes, length);
+        if (status != ER_OK) {
+            return er_fail(err, status, "not enough room for %zu requests", count);
         }
         lua_pop(L, 1);
     }
@@ -261,7 +267,7 @@ static enum er_status fill(lua_State *L, const struct options *o, struct er_load
     enum er_status status = set_config(o, load, err);
     status = status == ER_OK ? set_tls(o, load, err) : status;
     status = status == ER_OK ? read_plan(L, o, load, err) : status;
-    status = status == ER_OK ? read_requests(L, load, err) : status;
+    status = status == ER_OK ? read_requests(L, o, load, err) : status;
     return status == ER_OK ? read_slices(L, load, err) : status;
 }
 
@@ -330,6 +336,20 @@ static int l_wait(lua_State *L) {
 static int l_stop(lua_State *L) {
     er_load_stop(check_run(L)->load);
     return 0;
+}
+
+// feed(bytes) -> true; false when the ring is full. Only for a run with a ring.
+static int l_feed(lua_State *L) {
+    struct run *run = check_run(L);
+    size_t length;
+    const char *bytes = er_check_bytes(L, 2, &length);
+    luaL_argcheck(L, run->load->rings, 1, "this run has no ring");
+    enum er_status status = er_load_feed(run->load, bytes, length);
+    if (status == ER_NO_MEMORY) {
+        return luaL_error(L, "not enough memory for a request");
+    }
+    lua_pushboolean(L, status == ER_OK);
+    return 1;
 }
 
 static void set_integer(lua_State *L, const char *key, uint64_t value) {
@@ -419,6 +439,7 @@ static void push_counts(lua_State *L, const struct er_load_worker *worker) {
     set_integer(L, "opened", worker->opened);
     set_integer(L, "max_connections", worker->config.max_connections);
     set_integer(L, "capped", worker->capped);
+    set_integer(L, "starved", worker->starved);
     set_integer(L, "unsent", worker->unsent);
     set_integer(L, "aborted", worker->aborted);
 }
@@ -499,8 +520,8 @@ static int l_histogram(lua_State *L) {
 }
 
 static const luaL_Reg run_methods[] = {
-    {"wait", l_wait},           {"stop", l_stop},   {"state", l_state}, {"series", l_series},
-    {"histogram", l_histogram}, {"close", l_close}, {NULL, NULL},
+    {"wait", l_wait},     {"feed", l_feed},           {"stop", l_stop},   {"state", l_state},
+    {"series", l_series}, {"histogram", l_histogram}, {"close", l_close}, {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {{"start", l_start}, {"resolve", er_load_l_resolve}, {NULL, NULL}};

@@ -17,7 +17,7 @@ static const int64_t look_ns = 250000000; // how often figures are gathered
 
 struct figures { // of a worker, beside its statistics
     size_t in_flight, connections;
-    uint64_t capped, unsent, aborted, opened;
+    uint64_t capped, unsent, aborted, opened, starved;
     int64_t ended, oldest;
 };
 
@@ -103,9 +103,15 @@ static void shelve(struct member *member) {
     worker->stats.in_flight = full.in_flight;
     worker->stats.second_noted = full.second_noted;
     member->shelf = full;
-    member->figures =
-        (struct figures){worker->in_flight, worker->connections, worker->capped, worker->unsent,
-                         worker->aborted,   worker->opened,      worker->ended,  er_load_worker_oldest(worker)};
+    member->figures = (struct figures){.in_flight = worker->in_flight,
+                                       .connections = worker->connections,
+                                       .capped = worker->capped,
+                                       .unsent = worker->unsent,
+                                       .aborted = worker->aborted,
+                                       .opened = worker->opened,
+                                       .starved = worker->starved,
+                                       .ended = worker->ended,
+                                       .oldest = er_load_worker_oldest(worker)};
     atomic_store_explicit(&member->shelved, true, memory_order_release);
     uv_async_send(&member->crew->async);
 }
@@ -186,7 +192,7 @@ static void add_up(struct er_load_crew *crew) {
     struct er_load_worker *lead = &crew->load->worker;
     int64_t oldest = INT64_MAX;
     lead->in_flight = lead->connections = 0;
-    lead->capped = lead->unsent = lead->aborted = lead->opened = 0;
+    lead->capped = lead->unsent = lead->aborted = lead->opened = lead->starved = 0;
     for (size_t i = 0; i < crew->count; i++) {
         const struct figures *figures = &crew->members[i].figures;
         lead->in_flight += figures->in_flight;
@@ -195,6 +201,7 @@ static void add_up(struct er_load_crew *crew) {
         lead->unsent += figures->unsent;
         lead->aborted += figures->aborted;
         lead->opened += figures->opened;
+        lead->starved += figures->starved;
         lead->ended = figures->ended > lead->ended ? figures->ended : lead->ended;
         oldest = figures->oldest < oldest ? figures->oldest : oldest;
     }
@@ -307,6 +314,7 @@ static struct er_load_config config_of(const struct er_load *load, size_t index,
     struct er_load_config config = load->worker.config;
     config.first = index;
     config.step = count;
+    config.ring = load->rings ? &load->rings[index] : NULL;
     config.max_connections = share(config.max_connections, index, count);
     config.closed = share(config.closed, index, count);
     return config;

@@ -67,6 +67,10 @@ static void destroy(struct er_load *load) {
     }
     er_plan_release(&load->plan);
     er_free(load->requests);
+    for (size_t i = 0; i < load->ring_count; i++) {
+        er_load_ring_release(&load->rings[i]);
+    }
+    er_free(load->rings);
     er_load_tls_release(&load->tls);
     er_free(load->contains);
     er_free(load->slices);
@@ -134,6 +138,30 @@ enum er_status er_load_add_request(struct er_load *load, const char *bytes, size
     return ER_OK;
 }
 
+enum er_status er_load_add_rings(struct er_load *load, size_t capacity) {
+    size_t count = load->threads && er_clock_kind(load->rt) == ER_CLOCK_REAL ? load->threads : 1;
+    load->rings = er_calloc(count, sizeof *load->rings);
+    for (size_t i = 0; load->rings && i < count; i++) {
+        if (er_load_ring_init(&load->rings[i], capacity) != ER_OK) {
+            return ER_NO_MEMORY;
+        }
+        load->ring_count++;
+    }
+    return load->rings ? ER_OK : ER_NO_MEMORY;
+}
+
+enum er_status er_load_feed(struct er_load *load, const char *bytes, size_t length) {
+    enum er_status status = er_load_ring_put(&load->rings[load->fed % load->ring_count], bytes, length);
+    if (status != ER_OK) {
+        return status;
+    }
+    load->fed++;
+    if (load->started && !load->crew && load->worker.hungry) {
+        er_load_worker_wake(&load->worker);
+    }
+    return ER_OK;
+}
+
 // In one process with its server each connection takes two files, and the server's own calls take more.
 static void choose_limit(struct er_load_config *config, rlim_t files) {
     static const rlim_t usual = 4096, others = 64;
@@ -175,6 +203,7 @@ enum er_status er_load_start(struct er_load *load, struct er_error *err) {
     config->requests = load->requests;
     config->request_count = load->request_count;
     config->check.contains = load->contains;
+    config->ring = load->rings;
     config->tls = load->tls.context ? &load->tls : NULL;
     config->slices = load->slices;
     enum er_status status = allow_files(config, err);

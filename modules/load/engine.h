@@ -15,6 +15,9 @@ struct er_load {
     struct er_plan plan;
     struct er_load_request *requests;
     size_t request_count;
+    struct er_load_ring *rings; // one a thread, at least one; NULL: the requests above are taken in turn
+    size_t ring_count;
+    uint64_t fed; // requests put into them
     char *contains;
     struct er_load_tls tls; // with a context: the target speaks it
     struct er_load_slice *slices;
@@ -27,6 +30,10 @@ struct er_load {
 struct er_load *er_load_new(struct er_runtime *rt);
 // Copies one request's bytes behind the others.
 enum er_status er_load_add_request(struct er_load *load, const char *bytes, size_t length);
+// Rings of `capacity` requests each, after `threads` is set. ER_NO_MEMORY.
+enum er_status er_load_add_rings(struct er_load *load, size_t capacity);
+// Puts the next request into the ring of the worker that will send it. ER_QUOTA: full for now.
+enum er_status er_load_feed(struct er_load *load, const char *bytes, size_t length);
 // Raises the limit on open files as far as the hard limit, and fails clearly when that is too low for max_connections;
 // 0 connections become what the limit allows, at most 4096.
 enum er_status er_load_start(struct er_load *load, struct er_error *err);

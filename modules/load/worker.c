@@ -8,6 +8,7 @@
 
 static const int64_t retry_ns = 1000000;
 static const int64_t loop_pause_ns = 10000000;
+static const int64_t hungry_ns = 1000000;
 
 static int64_t elapsed(const struct er_load_worker *worker) {
     return worker->io->now((struct er_load_worker *)worker) - worker->start;
@@ -149,6 +150,7 @@ static void end_with(struct er_load_worker *worker, struct er_load_conn *conn, e
     drop_in_flight(worker, conn);
     er_load_stats_in_flight(&worker->stats, worker->ended, worker->in_flight);
     er_buf_release(&conn->body);
+    er_load_request_release(&conn->own);
 }
 
 static bool loops(const struct er_load_worker *worker) {
@@ -249,14 +251,28 @@ static bool full(const struct er_load_worker *worker) {
     return !worker->idle && worker->connections >= worker->config.max_connections;
 }
 
+// False when requests come from a ring and it is empty: looked into again a little later, or when it is fed.
+static bool next_request(struct er_load_worker *worker, int64_t now, struct er_load_request *own) {
+    *own = (struct er_load_request){0};
+    if (!worker->config.ring || er_load_ring_take(worker->config.ring, own)) {
+        worker->hungry = false;
+        return true;
+    }
+    worker->starved += !worker->hungry;
+    worker->hungry = true;
+    worker->hungry_at = now + hungry_ns;
+    return false;
+}
+
 static void send_on(struct er_load_worker *worker, struct er_load_conn *conn, int64_t planned, int64_t now,
-                    uint64_t index) {
+                    uint64_t index, struct er_load_request own) {
     const struct er_load_config *config = &worker->config;
+    conn->own = own;
     conn->planned = planned;
     push_in_flight(worker, conn);
     er_load_stats_sent(&worker->stats, planned, now);
     er_load_stats_in_flight(&worker->stats, now, worker->in_flight);
-    er_load_conn_send(conn, &config->requests[index % config->request_count]);
+    er_load_conn_send(conn, own.bytes ? &conn->own : &config->requests[index % config->request_count]);
 }
 
 static int64_t loop_end(const struct er_load_worker *worker) { return (int64_t)(worker->config.plan->seconds * 1e9); }
@@ -267,15 +283,20 @@ static bool loop_is_open(const struct er_load_worker *worker, int64_t now) {
 
 // One request of a closed loop: planned when it can be sent. False when there was no connection for it.
 static bool send_looped(struct er_load_worker *worker, int64_t now) {
+    struct er_load_request own;
+    if (!next_request(worker, now, &own)) {
+        return false;
+    }
     struct er_load_conn *conn = free_conn(worker);
     er_load_stats_planned(&worker->stats, now);
     if (!conn) {
+        er_load_request_release(&own);
         record_end(worker, NULL, now, ER_LOAD_CONNECT, reason_of(errno).text);
         worker->loop_at = now + loop_pause_ns;
         return false;
     }
     worker->missing--;
-    send_on(worker, conn, now, now, worker->looped++);
+    send_on(worker, conn, now, now, worker->looped++, own);
     return true;
 }
 
@@ -289,19 +310,24 @@ static bool send_due(struct er_load_worker *worker, int64_t now) {
     if (now - worker->due >= worker->config.timeout) {
         er_load_stats_planned(&worker->stats, worker->due);
         worker->unsent++;
-        worker->capped++;
+        worker->capped += !worker->hungry;
         record_end(worker, NULL, worker->due, ER_LOAD_TIMEOUT, "no connection was free within the time-out");
         return true;
     }
     if (full(worker)) {
         return false;
     }
+    struct er_load_request own;
+    if (!next_request(worker, now, &own)) {
+        return false;
+    }
     worker->capped += worker->waiting && now > worker->due;
     struct er_load_conn *conn = free_conn(worker);
     er_load_stats_planned(&worker->stats, worker->due);
     if (conn) {
-        send_on(worker, conn, worker->due, now, worker->cursor.index - 1);
+        send_on(worker, conn, worker->due, now, worker->cursor.index - 1, own);
     } else {
+        er_load_request_release(&own);
         record_end(worker, NULL, worker->due, ER_LOAD_CONNECT, reason_of(errno).text);
     }
     return true;
@@ -339,14 +365,16 @@ static void expire(struct er_load_worker *worker, int64_t now) {
 
 static int64_t next_wake(const struct er_load_worker *worker) {
     int64_t at = worker->due != INT64_MAX && !full(worker) ? worker->due : INT64_MAX;
+    at = worker->hungry && at != INT64_MAX && at < worker->hungry_at ? worker->hungry_at : at;
     if (worker->oldest && worker->oldest->planned + worker->config.timeout < at) {
         at = worker->oldest->planned + worker->config.timeout;
     }
     if (worker->retries && worker->retry_at < at) {
         at = worker->retry_at;
     }
-    if (worker->missing && loop_is_open(worker, worker->loop_at) && worker->loop_at < at) {
-        at = worker->loop_at;
+    int64_t loop_at = worker->hungry && worker->hungry_at > worker->loop_at ? worker->hungry_at : worker->loop_at;
+    if (worker->missing && loop_is_open(worker, loop_at) && loop_at < at) {
+        at = loop_at;
     }
     int64_t end = loop_end(worker);
     at = loops(worker) && worker->in_flight == 0 && end < at ? end : at;
@@ -403,6 +431,7 @@ void er_load_worker_stop(struct er_load_worker *worker) {
     while (worker->oldest) {
         struct er_load_conn *conn = worker->oldest;
         worker->aborted += conn->request != NULL;
+        er_load_request_release(&conn->own);
         drop_in_flight(worker, conn);
         er_load_conn_close(conn);
     }

@@ -5,6 +5,7 @@
 #define EIRUN_LOAD_WORKER_H
 
 #include "plan.h"
+#include "ring.h"
 #include "stats.h"
 #include "tls.h"
 
@@ -14,11 +15,6 @@
 
 struct er_load_worker;
 struct er_load_conn;
-
-struct er_load_request { // complete bytes of one HTTP/1.1 request
-    const char *bytes;
-    size_t length;
-};
 
 struct er_load_check {
     unsigned status;      // the only good one; 0: any of 200 to 399
@@ -33,6 +29,7 @@ struct er_load_config {
     socklen_t address_length;
     const struct er_load_request *requests; // taken in turn
     size_t request_count;
+    struct er_load_ring *ring;     // where they come from instead; NULL: none
     const struct er_load_tls *tls; // NULL: none
     bool head;                     // answers to HEAD have no body
     bool keep_alive;
@@ -72,6 +69,7 @@ struct er_load_conn {
     struct er_load_conn *retry;            // the listener's queue was full: tried again a little later
     void *watcher;                         // belongs to the io
     const struct er_load_request *request; // NULL: none (idle, or the first connection that only tries the door)
+    struct er_load_request own;            // what came from a ring
     size_t offset;                         // bytes of it that are out
     int64_t planned;
     llhttp_t parser;
@@ -101,13 +99,16 @@ struct er_load_worker {
     struct ssl_session_st *session; // of TLS, for the next connection
     int64_t retry_at;               // of them all, from the start
     size_t in_flight, connections;
-    size_t live;      // connections whose memory is not yet freed
-    uint64_t capped;  // requests that waited because max_connections was reached
-    uint64_t unsent;  // of these, never sent within their time-out
-    uint64_t aborted; // in flight when the run was stopped
-    uint64_t opened;  // connections, in all
-    size_t missing;   // requests that a closed loop has yet to send
-    int64_t loop_at;  // but not before this time
+    size_t live;       // connections whose memory is not yet freed
+    uint64_t capped;   // requests that waited because max_connections was reached
+    uint64_t unsent;   // of these, never sent within their time-out
+    uint64_t aborted;  // in flight when the run was stopped
+    uint64_t opened;   // connections, in all
+    size_t missing;    // requests that a closed loop has yet to send
+    int64_t loop_at;   // but not before this time
+    int64_t hungry_at; // when to look into an empty ring again, from the start
+    bool hungry;
+    uint64_t starved; // requests that were late because the ring was empty
     uint64_t looped;  // requests of the closed loop so far
     bool delegated;   // see take_over
     bool waiting;     // no connection was free when the next request was looked at

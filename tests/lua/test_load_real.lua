@@ -40,6 +40,21 @@ t.test("threads_send_every_request_of_the_plan_once", function()
   end)
 end)
 
+t.test("threads_take_made_requests_in_their_order", function()
+  local seen = {}
+  with_server(function(req)
+    seen[req.target] = (seen[req.target] or 0) + 1
+    ok(req)
+  end, function(place)
+    local result = load.run {
+      url = "http://x/", connect_to = place, threads = 3, timeout = 20, max_lateness = 20,
+      plan = { { kind = "hold", rate = 1500, duration = 1 } }, request = function(i) return { path = "/" .. i } end,
+    }
+    t.eq({ result.requests, result.errors.total }, { 1500, 0 })
+    for i = 1, 1500 do t.eq(seen["/" .. i], 1) end
+  end)
+end)
+
 t.test("figures_of_threads_are_seen_while_they_run", function()
   with_server(ok, function(place)
     local most = 0

@@ -564,6 +564,36 @@ static void a_closed_loop_goes_on_after_resets_and_ends_with_its_time(void) {
     end(&worker, &plan);
 }
 
+static void requests_come_from_a_ring_and_an_empty_one_makes_them_late(void) {
+    begin(at_once, ok_answer);
+    struct er_load_ring ring;
+    CHECK(er_load_ring_init(&ring, 4) == ER_OK);
+    struct er_plan plan;
+    steady(&plan, 10, 0.8);
+    struct er_load_config config = config_of(&plan);
+    config.ring = &ring;
+    config.request_count = 0;
+    for (int i = 0; i < 4; i++) {
+        CHECK(er_load_ring_put(&ring, get.bytes, get.length) == ER_OK);
+    }
+    CHECK(er_load_ring_put(&ring, get.bytes, get.length) == ER_QUOTA);
+    struct er_load_worker worker;
+    start(&worker, &config);
+    run_until(&worker, 1001 * second);
+    CHECK(worker.stats.sent == 4 && worker.starved == 1 && !sim.finished);
+    for (int i = 0; i < 4; i++) {
+        CHECK(er_load_ring_put(&ring, get.bytes, get.length) == ER_OK);
+    }
+    run_until(&worker, 1002 * second);
+    const struct er_load_slice *whole = &worker.stats.slices[0];
+    CHECK(sim.finished && whole->outcomes[ER_LOAD_OK] == 8);
+    CHECK(whole->latency.max >= 599000 && whole->latency.max <= 602000); // planned at 0.4, sent at 1.0
+    end(&worker, &plan);
+    CHECK(er_load_ring_put(&ring, get.bytes, get.length) == ER_OK);
+    er_load_ring_release(&ring);
+    er_load_ring_release(&ring);
+}
+
 static void two_workers_share_a_plan_without_a_gap(void) {
     struct er_load_stats all;
     uint32_t in_flight[2][16] = {{0}};
@@ -635,6 +665,8 @@ int main(void) {
         {"a_closed_loop_hides_a_pause", a_closed_loop_hides_a_pause},
         {"a_closed_loop_goes_on_after_resets_and_ends_with_its_time",
          a_closed_loop_goes_on_after_resets_and_ends_with_its_time},
+        {"requests_come_from_a_ring_and_an_empty_one_makes_them_late",
+         requests_come_from_a_ring_and_an_empty_one_makes_them_late},
         {"two_workers_share_a_plan_without_a_gap", two_workers_share_a_plan_without_a_gap},
         {"memory_failures_neither_crash_nor_leak", memory_failures_neither_crash_nor_leak},
         {0},

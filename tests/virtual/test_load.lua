@@ -255,6 +255,46 @@ t.test("thousands_in_flight_are_held", function()
   end)
 end)
 
+t.test("a_function_makes_each_request_ahead_of_its_time", function()
+  local seen, most_ahead, made = {}, 0, 0
+  with_server(function(req)
+    seen[#seen + 1] = req.target .. " " .. (req:body() or "") .. " " .. tostring(req.headers:get "x-n")
+    most_ahead = math.max(most_ahead, made - #seen)
+    req:respond(200, {}, "")
+  end, function(path)
+    local result = load.run(options(path, {
+      plan = { hold(100, 30) },
+      request = function(i)
+        made = i
+        return { method = "POST", path = "/" .. i, body = "body " .. i, headers = { ["X-N"] = tostring(i) } }
+      end,
+    }))
+    t.eq({ result.requests, result.errors.total, result.starved }, { 3000, 0, 0 })
+    t.eq(result.lateness.max, 0.0)
+  end)
+  t.eq(made, 3000)
+  for i, request in ipairs(seen) do t.eq(request, ("/%d body %d %d"):format(i, i, i)) end
+  t.ok(most_ahead <= 1025 and most_ahead > 100, "made ahead: " .. most_ahead)
+end)
+
+t.test("a_slow_or_wrong_maker_of_requests_is_told", function()
+  with_server(answer_after(0), function(path)
+    local slow = load.run(options(path, {
+      plan = { hold(200, 20) }, request = function(i)
+        if i > 1024 then task.sleep(0.1) end
+        return {}
+      end, timeout = 60,
+    }))
+    t.eq(slow.valid, false)
+    t.match(slow.reason, "the function that makes them was too slow")
+    t.ok(slow.starved > 10)
+    local opts = options(path, { plan = { hold(100, 20) }, request = function(i) return i < 1500 and {} or { bdy = "x" } end })
+    t.match(tostring(t.err("invalid", load.run, opts)), "request%(1500%): unknown field 'bdy', did you mean 'body'")
+    opts.request = function() error("no more words", 0) end
+    t.match(tostring(t.err("no more words", load.run, opts)), "no more words")
+  end)
+end)
+
 -- One server behind a queue: 20 ms a request, so 50 requests a second and not one more.
 local function queueing()
   local free_at = 0

@@ -61,7 +61,11 @@ end
 
 local function number(options, key)
   local text = options[key]
-  return text and (tonumber(text) or usage(("--%s wants a number, not '%s'"):format(key, text)))
+  local value = text and tonumber(text)
+  if text and not (value and value > 0 and value < math.huge) then
+    usage(("--%s wants a number above 0, not '%s'"):format(key, text))
+  end
+  return value
 end
 
 local function duration(text)

@@ -149,4 +149,21 @@ function M.build(opts, target)
   return requests
 end
 
+local made_fields = {
+  method = { type = "string", match = "^%u+$", says = "a method in capitals" }, path = { type = "string", match = "^/", says = "a path" },
+  headers = { type = "table" }, body = { type = "string" },
+}
+
+---The bytes of the request that `opts.request(i)` describes; what it leaves out is as in the options.
+---@param opts table
+---@param target table
+---@param i integer from 1 on
+---@return string|eirun.Secret
+---Raises what the function raises, and kind "invalid" for a request that is none.
+function M.make(opts, target, i)
+  local made = spec.check(("load.run.request(%d)"):format(i), opts.request(i), made_fields)
+  local full = setmetatable({ method = made.method, headers = made.headers }, { __index = opts })
+  return one_request(full, setmetatable({ path = made.path }, { __index = target }), made.body or opts.body)
+end
+
 return M

@@ -14,6 +14,7 @@ local load = {}
 ---@field ca_file? string
 ---@field ca_pem? string
 ---@field verify? boolean default true
+---@field ring? integer requests that are made ahead (a thread); `requests` are the first of them, feed adds more
 ---@field closed? integer connections of a closed loop, instead of pieces; each sends when it was answered
 ---@field closed_seconds? number
 ---@field threads? integer that send, in real time only; default 0: the loop's own
@@ -35,6 +36,11 @@ local Run = {}
 ---@param seconds? number
 ---@return boolean finished
 function Run:wait(seconds) end
+
+---Puts one more request into the ring of a run that has one.
+---@param bytes string|eirun.Secret
+---@return boolean false when it is full
+function Run:feed(bytes) end
 
 ---Ends it; what is in flight counts as aborted.
 function Run:stop() end
