@@ -265,7 +265,8 @@ function M.zsh()
     described[#described + 1] = ("    '%s:%s'"):format(verb.name, (verb.summary:gsub("[':]", "")))
     local words = next_words(verb)
     local first = words ~= "" and ("        '2:what:(%s)' \\\n"):format(words) or ""
-    cases[#cases + 1] = ("    %s)\n      _arguments \\\n%s\n%s        '*:file:_files' ;;"):format(verb.name, zsh_options(verb.options), first)
+    cases[#cases + 1] = ("    %s)\n      _arguments \\\n%s\n%s        '*:file:_files' ;;"):format(
+      verb.name, zsh_options(verb.options), first)
   end
   return ([[
 #compdef eirun
