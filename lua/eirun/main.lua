@@ -27,6 +27,15 @@ local function dispatch(args)
   return (type(module) == "table" and module.run or module)(options, parsed.words)
 end
 
+local function exit_code(err)
+  if err.code == "usage" or err.excerpt then
+    return 64
+  elseif err.code == "guard" then
+    return 3
+  end
+  return (err.holder or err.cause and err.cause.holder) and 75 or 1
+end
+
 return function(...)
   local ok, code = task.settle(dispatch, function(err)
     if type(err) ~= "table" then
@@ -48,6 +57,5 @@ return function(...)
   if err.bug then
     term.write(2, err.traceback:gsub("^%s+", "") .. "\n")
   end
-  local locked = err.holder or (err.cause and err.cause.holder)
-  return (err.code == "usage" or err.excerpt) and 64 or locked and 75 or 1
+  return exit_code(err)
 end

@@ -28,6 +28,28 @@ local function playbook(dir, text)
   return path
 end
 
+t.test("a_misspelt_option_is_named_before_the_word_that_follows_it", function()
+  local run = eirun("--outpt", "jsonl", "playbooks/bert.lua")
+  t.eq(run.code, 64)
+  t.match(run.stderr, "unknown option '%-%-outpt', did you mean '%-%-output'")
+end)
+
+t.test("a_cluster_that_is_not_on_this_machine_is_refused_with_3", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, "return require('eirun.play').book { name = 'x', run = function() end }")
+  assert(fs.write(dir.path .. "/config", [[
+apiVersion: v1
+kind: Config
+current-context: a
+contexts: [{name: a, context: {cluster: a, user: a}}]
+clusters: [{name: a, cluster: {server: "https://192.0.2.1:6443"}}]
+users: [{name: a, user: {token: abc}}]
+]], { mode = 384 }))
+  local run = eirun("--sandbox=" .. dir.path .. "/sb", "--kubeconfig", dir.path .. "/config", path)
+  t.eq(run.code, 3, run.stderr)
+  t.match(run.stderr, "will not touch the cluster")
+end)
+
 t.test("no_arguments_show_the_overview_and_exit_64", function()
   local run = eirun()
   t.eq(run.code, 64)
@@ -157,6 +179,7 @@ return play.book { name = "x", args = { unused = play.string { default = "" }, c
   local run = eirun("check", path)
   t.eq(run.code, 1)
   t.match(run.stdout, "book.lua:9: undefined variable 'pritn', did you mean 'print'")
+  t.eq(select(2, run.stdout:gsub("pritn", "")), 1, "told once")
   t.match(run.stdout, "unknown field 'instance_tpyes', did you mean 'instance_types'")
   t.match(run.stdout, "book.lua:5: ensure_node_pool") -- a tail call: the line that called the step
   t.match(run.stdout, "argument 'unused' is never used")

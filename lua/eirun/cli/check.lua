@@ -16,13 +16,23 @@ local function silent(findings)
       return function() end
     end,
   })
+  -- What the text of the playbook has told already is not told again by the run that stumbled over it.
+  local function add(err, step)
+    local text = errors.text(err)
+    for _, known in ipairs(findings) do
+      if known.text:sub(1, #text) == text then
+        return
+      end
+    end
+    findings[#findings + 1] = { text = text, step = step }
+  end
   function out.step_finished(_, step)
     if step.outcome == "failed" and step.error.code ~= "threshold" then
-      findings[#findings + 1] = { text = errors.text(step.error), step = step.name }
+      add(step.error, step.name)
     end
   end
   function out.failed(_, err)
-    findings[#findings + 1] = { text = errors.text(err) }
+    add(err)
   end
   return out
 end

@@ -92,7 +92,10 @@ local function find_verb(args)
     if word:sub(1, 1) ~= "-" then
       return word, at
     end
-    local option = every[word]
+    local option = every[word:match("^[^=]+")] or word ~= "--" and unknown(word:match("^[^=]+"), every) or {}
+    if word:find("=", 1, true) then
+      option = {} -- its value is in the same word
+    end
     at = at + (option and option.arg and not option.optional and 2 or 1)
   end
 end
