@@ -71,20 +71,34 @@ function M.get(cluster_id, name)
   return id and as_pool(cluster_id, read(cluster_id, id, name)) or nil
 end
 
--- CS knows no client token. When it is not known whether a create was carried out, the name tells.
-local function create(cluster_id, given)
-  local call = { body = pool_spec.create_body(given), object = object(given.name) }
-  local ok, answer = pcall(cloud.cs, "CreateClusterNodePool", { ClusterId = cluster_id }, call)
-  if not ok then
-    local err = answer
-    if not errors.is(err) or not err.uncertain or err.kind == "cancelled" then error(err, 0) end
-    local id = find_id(cluster_id, given.name)
-    if not id then error(err, 0) end
-    step.note(("the answer to CreateClusterNodePool was lost, but %s exists: going on with %s"):format(object(given.name), id))
-    return id
+local CREATE_TRIES, CREATE_PAUSE = 3, 5
+
+-- One try: the new pool's id; or nil and the error when it is not known whether it was made, and the name says that it was not.
+local function try_create(cluster_id, given)
+  local ok, answer = pcall(cloud.cs, "CreateClusterNodePool", { ClusterId = cluster_id },
+    { body = pool_spec.create_body(given), object = object(given.name) })
+  if ok then
+    tasks.wait(answer.task_id, object(given.name), given.timeout)
+    return answer.nodepool_id
   end
-  tasks.wait(answer.task_id, object(given.name), given.timeout)
-  return answer.nodepool_id
+  if not errors.is(answer) or not answer.uncertain then error(answer, 0) end
+  task.sleep(CREATE_PAUSE)
+  local id = find_id(cluster_id, given.name)
+  if id then
+    step.note(("the answer to CreateClusterNodePool was lost, but %s exists: going on with %s"):format(object(given.name), id))
+  end
+  return id, answer
+end
+
+-- CS knows no client token, so the name has to tell whether a create whose answer was lost was carried out.
+local function create(cluster_id, given)
+  local failure
+  for _ = 1, CREATE_TRIES do
+    local id, err = try_create(cluster_id, given)
+    if id then return id end
+    failure = err
+  end
+  error(failure, 0)
 end
 
 local function modify(cluster_id, plan, given, wanted)
