@@ -66,7 +66,8 @@ M.log_symptoms = {
     hint = "upload that version, or ask for one that is there: the folder below the model path is the version" },
   { match = "No versions of servable", patience = 20, hint = "the model path holds no version folder with a saved_model.pb" },
   { match = "Could not find base path", patience = 20, hint = "the model path does not exist in the volume: check model_path and data" },
-  { match = "Loading servable: .* failed", patience = 20, hint = "the SavedModel cannot be loaded: read the log" },
+  -- The server tries again, once a minute, five times.
+  { match = "Loading servable: .* failed", patience = 330, hint = "the SavedModel cannot be loaded: read the log" },
 }
 
 ---The row for a reason and its message, nil when it is none of ours.
