@@ -143,7 +143,20 @@ local function documented_methods(class_name)
   return names
 end
 
+local function a_run()
+  local silent = setmetatable({}, { __index = function() return function() end end })
+  local seen
+  require("eirun.play.run").run({ name = "x", run = function(p) seen = p end }, {}, silent)
+  return seen
+end
+
 local objects = {
+  ["eirun.play.Run"] = a_run,
+  ["eirun.Timeline"] = function() return require("eirun.timeline").new({}) end,
+  ["eirun.Watch"] = function() return require("eirun.kube.watch").new({}, "Pod") end,
+  ["eirun.Credentials"] = function()
+    return require("eirun.credentials").static { access_key_id = "a", access_key_secret = "b" }
+  end,
   ["eirun.Cluster"] = function() return require("eirun.ack").cluster("c1") end,
   ["eirun.Bucket"] = function() return require("eirun.oss").bucket("models", "cn-hangzhou") end,
   ["eirun.KubeClient"] = function() return require("eirun.kube.client").new({ server = "http://127.0.0.1:1", namespace = "default" }) end,
