@@ -50,6 +50,16 @@ users: [{name: a, user: {token: abc}}]
   t.match(run.stderr, "will not touch the cluster")
 end)
 
+t.test("a_directory_that_another_program_holds_is_not_served_and_the_exit_code_is_75", function()
+  local dir <close> = scratch()
+  local lock <close> = assert(fs.lock(dir.path .. "/lock"))
+  local path = playbook(dir, "return require('eirun.play').book { name = 'x', run = function() end }")
+  for _, run in ipairs { eirun("sandbox", "serve", dir.path), eirun("--sandbox=" .. dir.path, path) } do
+    t.eq(run.code, 75, run.stderr .. run.stdout)
+  end
+  t.ok(lock)
+end)
+
 t.test("no_arguments_show_the_overview_and_exit_64", function()
   local run = eirun()
   t.eq(run.code, 64)

@@ -185,13 +185,15 @@ function M.install()
   spec.unknown = unknown
   local wrapped = {}
   return function(name)
-    if plain_modules[name] or not tostring(name):find("^eirun%.") then
-      return require(name)
+    local ok, module = pcall(require, name)
+    if not ok then
+      error((tostring(module):gsub("^%S+:%d+: ", "")), 2) -- the line of the playbook, not this one
+    elseif plain_modules[name] or not tostring(name):find("^eirun%.") then
+      return module
     end
-    wrapped[name] = wrapped[name] or wrap_module(name, require(name))
+    wrapped[name] = wrapped[name] or wrap_module(name, module)
     return wrapped[name]
   end
 end
-
 
 return M

@@ -50,6 +50,12 @@ local function absolute(dir)
   return errors.check(fs.realpath(dir))
 end
 
+-- The sandbox's state tells its end as text; who holds the directory is asked again, for the exit code.
+local function lock_failure(dir)
+  local lock <close>, err = fs.lock(dir .. "/lock")
+  return not lock and err or nil
+end
+
 local function serve(options, words)
   local dir = words[2] or usage "which directory? eirun sandbox serve DIR"
   local kind = choose_clock(options.clock)
@@ -57,7 +63,7 @@ local function serve(options, words)
   local state = require("eirun.core.vm").start { entry = "sandbox.main",
     args = json.encode { dir = dir, mode = "serve", clock = kind, seed = options.seed or 1 } }
   local text, err = state:ready()
-  if not text then error(errors.wrap(err, ("cannot serve a sandbox in %s"):format(dir)), 0) end
+  if not text then error(errors.wrap(lock_failure(dir) or err, ("cannot serve a sandbox in %s"):format(dir)), 0) end
   say "ready"
   wait_until_stopped()
   errors.check(state:stop())
