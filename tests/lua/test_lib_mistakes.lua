@@ -92,13 +92,29 @@ for _, row in ipairs(mistakes) do
   end)
 end
 
+-- A sandbox whose zones have sold out of spot instances.
+local function sell_out(dir)
+  local box = sandbox_client.start { dir = dir, keep = true }
+  local status = box:control("POST", "/faults", { kind = "stock_out", market = "spot" })
+  box:stop()
+  http.routes {} -- as it was: other tests have servers of their own
+  t.eq(status, 200)
+end
+
+t.test("a_pod_that_waits_for_a_node_that_cannot_be_had_is_explained", function()
+  in_sandbox(function(dir)
+    sell_out(dir)
+    local result = run(dir, "compensate=no", "nodes_min=0")
+    local err = result.last.error or {}
+    t.eq({ result.code, err.step, err.code }, { 1, "job", "FailedToScaleUpGroup" }, json.encode(result.last))
+    t.match(err.message, "NoStock")
+    t.match(err.hint, "add types or zones")
+  end)
+end)
+
 t.test("a_market_without_stock_is_quoted_from_the_scaling_group", function()
   in_sandbox(function(dir)
-    local box = sandbox_client.start { dir = dir, keep = true, parts = { "sandbox.control", "sandbox.cloud", "sandbox.sls" } }
-    local status = box:control("POST", "/faults", { kind = "stock_out", market = "spot" })
-    box:stop()
-    http.routes {} -- as it was: other tests have servers of their own
-    t.eq(status, 200)
+    sell_out(dir)
     local result = run(dir, "compensate=no")
     local err = result.last.error or {}
     t.eq({ result.code, err.step, err.kind, err.object }, { 1, "pool", "quota", "node pool 'small'" }, json.encode(result.last))

@@ -31,6 +31,9 @@ M.symptoms = {
   { reason = "NotTriggerScaleUp", patience = 45,
     hint = "no node pool can hold this pod: compare its selector, GPUs and tolerations with the pool's labels, types and taints" },
   { reason = "ProvisionNodeFailed", patience = 120, hint = "the pool could not grow: look at its scaling activities, add types or zones" },
+  { reason = "FailedToScaleUpGroup", match = "NoStock", patience = 120,
+    hint = "none of the pool's types can be had in its zones: add types or zones (vswitch_ids), or let on-demand stand in" },
+  { reason = "FailedToScaleUpGroup", patience = 120, hint = "the pool could not grow: look at its scaling activities" },
   { reason = "FailedToScaleUp", patience = 120, hint = "the pool could not grow: look at its scaling activities, add types or zones" },
   -- One message counts the nodes by reason. A node that only lacks GPUs has the labels, so that reason comes first.
   { reason = "FailedScheduling", match = "Insufficient nvidia", patience = 240,
