@@ -119,3 +119,12 @@ t.test("autoscaling_speaks_the_apis_strings_and_minutes", function()
   t.eq(json.encode(autoscaling.wanted { scaler = "cluster-autoscaler", scan_interval = 30, cool_down = 600, utilization = 0.5 }),
     '{"cool_down_duration":"10","scaler_type":"cluster-autoscaler","scan_interval":"30","utilization_threshold":"0.5"}')
 end)
+
+t.test("a_setting_that_is_new_is_a_change_unless_none_can_be_read", function()
+  local wanted = autoscaling.wanted { scan_interval = 15, cool_down = 600 }
+  t.eq(autoscaling.compare({ scaler_type = "cluster-autoscaler", scan_interval = 15 }, wanted),
+    { { field = "cool_down_duration", to = "10" } })
+  t.eq(autoscaling.compare({ scaler_type = "cluster-autoscaler" }, wanted), {})
+  t.eq(autoscaling.compare({ scaler_type = "goatscaler" }, wanted),
+    { { field = "scaler_type", from = "goatscaler", to = "cluster-autoscaler" } })
+end)

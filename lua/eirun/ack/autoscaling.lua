@@ -62,14 +62,33 @@ local function observe(cluster_id)
   return config
 end
 
--- Settings that the add-on does not tell are taken as they were sent.
-local function compare(observed, wanted)
+-- Does the add-on tell its settings at all? Where it tells none, they are taken as they were sent.
+local function is_readable(observed)
+  for key in pairs(observed) do if key ~= "scaler_type" then return true end end
+  return false
+end
+
+---How what is in force differs from what is wanted.
+---@param observed table|nil
+---@param wanted table
+---@return eirun.Change[]
+function M.compare(observed, wanted)
   if not observed then return resource.differences(nil, wanted) end
-  local readable = {}
-  for key, value in pairs(wanted) do if observed[key] ~= nil then readable[key] = value end end
+  if not is_readable(observed) then wanted = { scaler_type = wanted.scaler_type } end
   local as_text = {}
   for key, value in pairs(observed) do as_text[key] = type(wanted[key]) == "string" and tostring(value) or value end
-  return resource.differences(as_text, readable, { named_only = true })
+  return resource.differences(as_text, wanted, { named_only = true })
+end
+
+-- The call replaces the whole configuration, so what was set before and is not named now goes along; not to another scaler, which
+-- has settings of its own.
+local function body_of(observed, wanted)
+  local body = {}
+  if observed and observed.scaler_type == wanted.scaler_type then
+    for key, value in pairs(observed) do body[key] = value end
+  end
+  for key, value in pairs(wanted) do body[key] = value end
+  return body
 end
 
 ---Makes the configuration; see `cluster:ensure_autoscaling`.
@@ -84,10 +103,11 @@ function M.ensure(cluster_id, given)
   return resource.ensure {
     kind = "autoscaling", name = cluster_id,
     observe = function() return observe(cluster_id) end,
-    compare = function(observed) return compare(observed, wanted) end,
+    compare = function(observed) return M.compare(observed, wanted) end,
     -- Create overwrites, so it is safe to repeat.
-    act = function()
-      local answer = cloud.cs("CreateAutoscalingConfig", { ClusterId = cluster_id }, { body = wanted, object = what, idempotent = true })
+    act = function(plan)
+      local answer = cloud.cs("CreateAutoscalingConfig", { ClusterId = cluster_id },
+        { body = body_of(plan.observed, wanted), object = what, idempotent = true })
       tasks.wait(answer.task_id, what)
       return wanted
     end,
