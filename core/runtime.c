@@ -132,6 +132,9 @@ enum er_status er_runtime_new(struct er_runtime **out) {
     rt->gc_stress = getenv("EIRUN_GC_STRESS") != NULL;
     uv_timer_init(&rt->loop, &rt->alarm);
     uv_unref((uv_handle_t *)&rt->alarm);
+    uv_prepare_init(&rt->loop, &rt->before_poll);
+    uv_unref((uv_handle_t *)&rt->before_poll);
+    rt->before_poll.data = rt;
     if (!er_watchdog_start(rt)) {
         er_runtime_free(rt);
         return ER_NO_MEMORY;
@@ -143,6 +146,7 @@ enum er_status er_runtime_new(struct er_runtime **out) {
 void er_runtime_free(struct er_runtime *rt) {
     er_watchdog_stop(rt);
     uv_close((uv_handle_t *)&rt->alarm, NULL);
+    uv_close((uv_handle_t *)&rt->before_poll, NULL);
     uv_close((uv_handle_t *)&rt->wake, NULL);
     uv_run(&rt->loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&rt->loop) != 0) {
@@ -162,6 +166,40 @@ static bool sockets_are_quiet(struct er_runtime *rt) {
     return poll(&fd, 1, 0) == 0;
 }
 
+static uint64_t milliseconds_until(struct er_runtime *rt, int64_t at) {
+    int64_t wait = at - er_now(rt);
+    if (wait <= 0) {
+        return 0;
+    }
+    double real = rt->kind == ER_CLOCK_SCALED ? (double)wait / rt->factor : (double)wait;
+    return (uint64_t)(real / 1e6) + 1;
+}
+
+// The last thing before the poll: callbacks that libuv ran since (a write that failed at once, a connection refused)
+// may have woken a task or started a timer, and the poll must not sleep over either.
+static void on_prepare(uv_prepare_t *prepare) {
+    struct er_runtime *rt = prepare->data;
+    if (rt->ready_head) {
+        uv_timer_start(&rt->alarm, on_alarm, 0, 0);
+    } else if (rt->kind != ER_CLOCK_VIRTUAL && rt->heap_length) {
+        uv_update_time(&rt->loop);
+        uv_timer_start(&rt->alarm, on_alarm, milliseconds_until(rt, rt->heap[0]->at), 0);
+    }
+}
+
+// One turn of the loop that sleeps until something happens. The alarm keeps the loop alive while timers run.
+static void poll_once(struct er_runtime *rt, bool has_timers) {
+    if (has_timers) {
+        uv_timer_start(&rt->alarm, on_alarm, UINT32_MAX, 0); // on_prepare sets it right
+        uv_ref((uv_handle_t *)&rt->alarm);
+    }
+    uv_prepare_start(&rt->before_poll, on_prepare);
+    uv_run(&rt->loop, UV_RUN_ONCE);
+    uv_prepare_stop(&rt->before_poll);
+    uv_timer_stop(&rt->alarm);
+    uv_unref((uv_handle_t *)&rt->alarm);
+}
+
 // One idle turn under the virtual clock: jump only when nothing can happen before the next timer.
 static bool idle_virtual(struct er_runtime *rt) {
     rt->touched = false;
@@ -170,7 +208,7 @@ static bool idle_virtual(struct er_runtime *rt) {
         return true;
     }
     if (rt->held) {
-        uv_run(&rt->loop, UV_RUN_ONCE);
+        poll_once(rt, false);
         return true;
     }
     if (!sockets_are_quiet(rt)) {
@@ -186,15 +224,6 @@ static bool idle_virtual(struct er_runtime *rt) {
     return true;
 }
 
-static uint64_t milliseconds_until(struct er_runtime *rt, int64_t at) {
-    int64_t wait = at - er_now(rt);
-    if (wait <= 0) {
-        return 0;
-    }
-    double real = rt->kind == ER_CLOCK_SCALED ? (double)wait / rt->factor : (double)wait;
-    return (uint64_t)(real / 1e6) + 1;
-}
-
 static bool idle_real(struct er_runtime *rt) {
     er_timers_fire(rt);
     if (rt->ready_head) {
@@ -204,14 +233,7 @@ static bool idle_real(struct er_runtime *rt) {
     if (!rt->heap_length && !uv_loop_alive(&rt->loop)) {
         return false;
     }
-    if (rt->heap_length) {
-        uv_update_time(&rt->loop);
-        uv_timer_start(&rt->alarm, on_alarm, milliseconds_until(rt, rt->heap[0]->at), 0);
-        uv_ref((uv_handle_t *)&rt->alarm);
-    }
-    uv_run(&rt->loop, UV_RUN_ONCE);
-    uv_timer_stop(&rt->alarm);
-    uv_unref((uv_handle_t *)&rt->alarm);
+    poll_once(rt, rt->heap_length > 0);
     er_timers_fire(rt);
     return true;
 }

@@ -24,6 +24,7 @@ struct er_runtime {
     struct er_timer **heap;
     size_t heap_length, heap_capacity;
     uint64_t timer_order;
+    uv_prepare_t before_poll;
     uv_timer_t alarm; // real and scaled clocks: ends the poll when the first timer is due
     // quiet
     bool touched;
