@@ -24,6 +24,7 @@ M.groups = {
     { name = "eirun.threshold" }, { name = "eirun.timeline" }, { name = "eirun.chart", from = { "eirun.chart.axis" } },
     { name = "eirun.report" }, { name = "eirun.lag" },
   } },
+  { title = "This machine", modules = { { name = "eirun.gpu" } } },
   { title = "Building a library of your own", modules = {
     { name = "eirun.resource" }, { name = "eirun.spec" }, { name = "eirun.http" }, { name = "eirun.target" },
   } },
@@ -36,8 +37,8 @@ M.private = { Step = true, Patience = true }
 M.internal = { "eirun.main", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
 
 -- Modules written in C: lua/eirun builds on them, a playbook may use json, yaml, fs and process where the library lacks a verb.
-M.core = { "build", "clock", "crypto", "db", "fs", "http", "httpd", "json", "load", "os", "process", "secret", "task", "term", "testing",
-  "vm", "yaml" }
+M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "load", "os", "process", "secret", "task", "term",
+  "testing", "vm", "yaml" }
 
 local function local_name(source)
   return source:match("\nreturn ([%a_][%w_]*)%s*$") or "M"

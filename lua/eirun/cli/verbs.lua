@@ -78,6 +78,7 @@ M.verbs = {
     },
     options = { serve_clock, target[3], output },
   },
+  require("eirun.cli.gpu").verb,
   require("eirun.cli.load").verb,
   {
     name = "doctor", args = "[PLAYBOOK] [key=value ...]", module = "eirun.cli.doctor",

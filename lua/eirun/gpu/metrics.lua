@@ -1,0 +1,71 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- A look as Prometheus text, under the names of dcgm-exporter, so that dashboards made for it work.
+local M = {}
+
+local function mib(key)
+  return function(device) return device[key] and device[key] // (1 << 20) end
+end
+
+local function plain(key)
+  return function(device) return device[key] end
+end
+
+-- { name, kind, help, value }
+local rows = {
+  { "DCGM_FI_DEV_SM_CLOCK", "gauge", "SM clock frequency (in MHz).", plain "clock_sm" },
+  { "DCGM_FI_DEV_MEM_CLOCK", "gauge", "Memory clock frequency (in MHz).", plain "clock_memory" },
+  { "DCGM_FI_DEV_MEMORY_TEMP", "gauge", "Memory temperature (in C).", plain "temperature_memory" },
+  { "DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C).", plain "temperature" },
+  { "DCGM_FI_DEV_POWER_USAGE", "gauge", "Power draw (in W).", plain "power" },
+  { "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "counter", "Total energy consumption since boot (in mJ).",
+    function(device) return device.energy and math.tointeger(device.energy * 1000 // 1) end },
+  { "DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %).", plain "utilization_gpu" },
+  { "DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", "Memory utilization (in %).", plain "utilization_memory" },
+  { "DCGM_FI_DEV_ENC_UTIL", "gauge", "Encoder utilization (in %).", plain "utilization_encoder" },
+  { "DCGM_FI_DEV_DEC_UTIL", "gauge", "Decoder utilization (in %).", plain "utilization_decoder" },
+  { "DCGM_FI_DEV_FB_FREE", "gauge", "Framebuffer memory free (in MiB).", mib "memory_free" },
+  { "DCGM_FI_DEV_FB_USED", "gauge", "Framebuffer memory used (in MiB).", mib "memory_used" },
+  { "DCGM_FI_DEV_FB_RESERVED", "gauge", "Framebuffer memory reserved (in MiB).", mib "memory_reserved" },
+  { "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL", "counter", "Total number of single-bit volatile ECC errors.", plain "ecc_corrected" },
+  { "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", "counter", "Total number of double-bit volatile ECC errors.", plain "ecc_uncorrected" },
+  { "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for uncorrectable errors",
+    plain "remapped_uncorrected" },
+  { "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for correctable errors",
+    plain "remapped_corrected" },
+  { "DCGM_FI_DEV_ROW_REMAP_FAILURE", "gauge", "Whether remapping of rows has failed", plain "remapped_failure" },
+}
+
+local escapes = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }
+
+local function label(name, value)
+  return ('%s="%s"'):format(name, tostring(value or ""):gsub('[\\"\n]', escapes))
+end
+
+local function labels(device, look, host)
+  local number = device.minor or device.index
+  return table.concat({
+    label("gpu", device.index), label("UUID", device.uuid), label("pci_bus_id", device.pci_bus_id), label("device", "nvidia" .. number),
+    label("modelName", device.name), label("Hostname", host), label("DCGM_FI_DRIVER_VERSION", look.driver),
+  }, ",")
+end
+
+---@param look eirun.gpu.Snapshot
+---@param host string name of this machine
+---@return string text one block a metric that some device tells
+function M.write(look, host)
+  local lines = {}
+  for _, row in ipairs(rows) do
+    local name, kind, help, get = table.unpack(row)
+    local block = {}
+    for _, device in ipairs(look.devices) do
+      local value = get(device)
+      if value then block[#block + 1] = ("%s{%s} %s"):format(name, labels(device, look, host), value) end
+    end
+    if #block > 0 then
+      lines[#lines + 1] = ("# HELP %s %s\n# TYPE %s %s\n%s\n"):format(name, help, name, kind, table.concat(block, "\n"))
+    end
+  end
+  return table.concat(lines)
+end
+
+return M

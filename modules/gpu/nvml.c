@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nvml.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+static const struct {
+    const char *name, *older;
+    size_t offset;
+} functions[] = {
+#define NVML_ROW(member, arguments, name, older) {name, older, offsetof(struct nvml, member)},
+    NVML_FUNCTIONS(NVML_ROW)
+#undef NVML_ROW
+};
+
+static void find_functions(struct nvml *nvml) {
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        void *symbol = dlsym(nvml->library, functions[i].name);
+        if (!symbol && functions[i].older) {
+            symbol = dlsym(nvml->library, functions[i].older);
+        }
+        memcpy((char *)nvml + functions[i].offset, &symbol, sizeof symbol);
+    }
+}
+
+static const struct {
+    int code;
+    const char *text;
+} codes[] = {
+    {1, "not initialised"},
+    {NVML_NOT_SUPPORTED, "not supported"},
+    {4, "no permission"},
+    {NVML_NOT_FOUND, "not found"},
+    {8, "external power is not attached"},
+    {NVML_DRIVER_NOT_LOADED, "the driver is not loaded"},
+    {10, "timed out"},
+    {NVML_LIBRARY_NOT_FOUND, "a library of the driver is missing"},
+    {NVML_FUNCTION_NOT_FOUND, "the driver has no such function"},
+    {NVML_GPU_IS_LOST, "the GPU is lost"},
+    {16, "the GPU needs a reset"},
+    {17, "the operating system refused"},
+    {18, "driver and library differ in version"},
+    {20, "out of memory"},
+    {NVML_GPU_NOT_FOUND, "no GPU is found"},
+};
+
+const char *nvml_code_text(int code) {
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        if (codes[i].code == code) {
+            return codes[i].text;
+        }
+    }
+    return "unknown error";
+}
+
+static bool means_no_driver(int code) {
+    return code == NVML_DRIVER_NOT_LOADED || code == NVML_LIBRARY_NOT_FOUND || code == NVML_GPU_NOT_FOUND;
+}
+
+static enum er_status start(struct nvml *nvml, struct er_error *err) {
+    if (!nvml->init || !nvml->count || !nvml->by_index) {
+        return er_fail(err, ER_INTERNAL, "the driver's library is no NVML: it has no nvmlInit");
+    }
+    int code = nvml->init();
+    if (code != NVML_OK) {
+        return er_fail(err, means_no_driver(code) ? ER_NOT_FOUND : ER_INTERNAL, "cannot start NVML: %s (code %d)",
+                       nvml_code_text(code), code);
+    }
+    nvml->started = true;
+    return ER_OK;
+}
+
+enum er_status nvml_open(struct nvml *nvml, const char *path, struct er_error *err) {
+    *nvml = (struct nvml){.library = dlopen(path ? path : "libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)};
+    if (!nvml->library) {
+        return er_fail(err, ER_NOT_FOUND, "no NVIDIA driver here: %s", dlerror());
+    }
+    find_functions(nvml);
+    enum er_status status = start(nvml, err);
+    if (status != ER_OK) {
+        dlclose(nvml->library);
+        *nvml = (struct nvml){0};
+    }
+    return status;
+}

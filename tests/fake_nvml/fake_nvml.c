@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// A libnvidia-ml.so.1 that answers by script. EIRUN_FAKE_NVML holds words, e.g. "devices=16 fail=nvmlDeviceGetName:3
+// hang=nvmlDeviceGetUUID mig=1 lost=1":
+//   devices=N      how many (default 2)
+//   fail=CALL:CODE that call answers CODE (CALL may be "all": each but init, count and handles)
+//   hang=CALL      that call never comes back
+//   mig=N          device 0 has MIG on with N instances
+//   lost=I         device I has fallen off the bus
+// Built a second time with FAKE_OLD it has only what a driver of 2016 had: no versioned names, old layouts.
+#include "nvml.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+enum { MAX = 64, INSTANCES = 8 };
+
+struct nvml_device {
+    unsigned index;
+    int instance; // of MIG; -1: a whole device
+};
+static struct nvml_device devices[MAX];
+
+static const char *word(const char *key) {
+    const char *script = getenv("EIRUN_FAKE_NVML");
+    size_t length = strlen(key);
+    while (script && *script) {
+        script += strspn(script, " \n");
+        if (strncmp(script, key, length) == 0 && script[length] == '=') {
+            return script + length + 1;
+        }
+        script += strcspn(script, " \n");
+    }
+    return NULL;
+}
+
+static int number(const char *key, int otherwise) {
+    const char *text = word(key);
+    return text ? atoi(text) : otherwise;
+}
+
+static bool names(const char *text, const char *call) {
+    size_t length = strlen(call);
+    return text && strncmp(text, call, length) == 0 && strchr(" :\n", text[length]);
+}
+
+static int code_of(const char *call) {
+    if (names(word("hang"), call)) {
+        for (;;) {
+            pause();
+        }
+    }
+    const char *fail = word("fail");
+    bool basic = strstr(call, "Init") || strstr(call, "GetCount") || strstr(call, "GetHandleByIndex");
+    return names(fail, call) || (names(fail, "all") && !basic) ? atoi(strchr(fail, ':') + 1) : NVML_OK;
+}
+
+static int enter(const char *call, const struct nvml_device *device) {
+    if (device && (int)device->index == number("lost", -1)) {
+        return NVML_GPU_IS_LOST;
+    }
+    return code_of(call);
+}
+
+// A call with one result that depends on nothing but the device.
+#define ANSWER(call, type, expression)                                                                                 \
+    EXPORT int call(struct nvml_device *device, type *into);                                                           \
+    int call(struct nvml_device *device, type *into) {                                                                 \
+        int code = enter(#call, device);                                                                               \
+        if (code == NVML_OK) {                                                                                         \
+            *into = (type)(expression);                                                                                \
+        }                                                                                                              \
+        return code;                                                                                                   \
+    }
+#define CALL(call, device, arguments, work)                                                                            \
+    EXPORT int call arguments;                                                                                         \
+    int call arguments {                                                                                               \
+        int code = enter(#call, device);                                                                               \
+        if (code == NVML_OK) {                                                                                         \
+            work;                                                                                                      \
+        }                                                                                                              \
+        return code;                                                                                                   \
+    }
+
+#ifdef FAKE_OLD
+CALL(nvmlInit, NULL, (void), (void)0)
+CALL(nvmlDeviceGetCount, NULL, (unsigned *count), *count = (unsigned)number("devices", 2))
+#define BY_INDEX nvmlDeviceGetHandleByIndex
+#define BY_INDEX_NAME "nvmlDeviceGetHandleByIndex"
+#else
+CALL(nvmlInit_v2, NULL, (void), (void)0)
+CALL(nvmlDeviceGetCount_v2, NULL, (unsigned *count), *count = (unsigned)number("devices", 2))
+#define BY_INDEX nvmlDeviceGetHandleByIndex_v2
+#define BY_INDEX_NAME "nvmlDeviceGetHandleByIndex_v2"
+#endif
+
+EXPORT int BY_INDEX(unsigned index, struct nvml_device **into);
+int BY_INDEX(unsigned index, struct nvml_device **into) {
+    devices[index % MAX] = (struct nvml_device){.index = index, .instance = -1};
+    *into = &devices[index % MAX];
+    return enter(BY_INDEX_NAME, number("lost_handle", 0) ? *into : NULL);
+}
+
+CALL(nvmlSystemGetDriverVersion, NULL, (char *text, unsigned size), snprintf(text, size, "580.95.05"))
+CALL(nvmlDeviceGetName, device, (struct nvml_device * device, char *text, unsigned size),
+     snprintf(text, size, device->instance < 0 ? "NVIDIA Fake 80GB" : "NVIDIA Fake 80GB MIG 1g.10gb"))
+CALL(nvmlDeviceGetUUID, device, (struct nvml_device * device, char *text, unsigned size),
+     snprintf(text, size, "%s-%08x-0000-0000-0000-%012d", device->instance < 0 ? "GPU" : "MIG", device->index,
+              device->instance + 1))
+CALL(nvmlDeviceGetMemoryInfo, device, (struct nvml_device * device, struct nvml_memory *memory),
+     (*memory = (struct nvml_memory){80ULL << 30, 60ULL << 30, 20ULL << 30}))
+CALL(nvmlDeviceGetUtilizationRates, device, (struct nvml_device * device, struct nvml_rates *rates),
+     (*rates = (struct nvml_rates){37, 12}))
+CALL(nvmlDeviceGetTemperature, device, (struct nvml_device * device, int sensor, unsigned *into),
+     ((void)sensor, *into = 41))
+CALL(nvmlDeviceGetTemperatureThreshold, device, (struct nvml_device * device, int limit, unsigned *into),
+     *into = 95 - (unsigned)limit)
+CALL(nvmlDeviceGetClockInfo, device, (struct nvml_device * device, int clock, unsigned *into),
+     *into = 1000 + (unsigned)clock)
+CALL(nvmlDeviceGetMaxClockInfo, device, (struct nvml_device * device, int clock, unsigned *into),
+     *into = 2000 + (unsigned)clock)
+CALL(nvmlDeviceGetEccMode, device, (struct nvml_device * device, int *current, int *pending), *current = *pending = 1)
+CALL(nvmlDeviceGetTotalEccErrors, device,
+     (struct nvml_device * device, int error, int counter, unsigned long long *into),
+     *into = (unsigned long long)(error * 10 + counter))
+CALL(nvmlDeviceGetPowerManagementLimitConstraints, device, (struct nvml_device * device, unsigned *low, unsigned *high),
+     (*low = 200000, *high = 700000))
+ANSWER(nvmlDeviceGetMinorNumber, unsigned, device->index)
+ANSWER(nvmlDeviceGetPowerUsage, unsigned, 123456)
+ANSWER(nvmlDeviceGetEnforcedPowerLimit, unsigned, 700000)
+ANSWER(nvmlDeviceGetPowerManagementDefaultLimit, unsigned, 700000)
+ANSWER(nvmlDeviceGetCurrPcieLinkGeneration, unsigned, 4)
+ANSWER(nvmlDeviceGetMaxPcieLinkGeneration, unsigned, 5)
+ANSWER(nvmlDeviceGetCurrPcieLinkWidth, unsigned, 8)
+ANSWER(nvmlDeviceGetMaxPcieLinkWidth, unsigned, 16)
+ANSWER(nvmlDeviceGetPerformanceState, int, 2)
+ANSWER(nvmlDeviceGetPersistenceMode, int, 1)
+ANSWER(nvmlDeviceGetComputeMode, int, 3)
+CALL(nvmlDeviceGetTopologyCommonAncestor, a, (struct nvml_device * a, struct nvml_device *b, int *level),
+     *level = a->index / 8 == b->index / 8 ? 40 : 50)
+
+EXPORT int nvmlSystemGetProcessName(unsigned pid, char *text, unsigned size);
+int nvmlSystemGetProcessName(unsigned pid, char *text, unsigned size) {
+    int code = enter("nvmlSystemGetProcessName", NULL);
+    if (code == NVML_OK && pid != (unsigned)getpid()) {
+        return NVML_NOT_FOUND;
+    }
+    if (code == NVML_OK) {
+        snprintf(text, size, "/usr/bin/fake");
+    }
+    return code;
+}
+
+#ifdef FAKE_OLD
+CALL(nvmlDeviceGetPciInfo_v2, device, (struct nvml_device * device, struct nvml_pci *pci),
+     (pci->domain = 0, pci->bus = 16 + device->index, pci->device = 0))
+ANSWER(nvmlDeviceGetCurrentClocksThrottleReasons, unsigned long long, 4)
+
+EXPORT int nvmlDeviceGetComputeRunningProcesses(struct nvml_device *device, unsigned *count,
+                                                struct nvml_process_v1 *into);
+int nvmlDeviceGetComputeRunningProcesses(struct nvml_device *device, unsigned *count, struct nvml_process_v1 *into) {
+    int code = enter("nvmlDeviceGetComputeRunningProcesses", device);
+    if (code == NVML_OK) {
+        into[0] = (struct nvml_process_v1){(unsigned)getpid(), 1 << 20};
+        into[1] = (struct nvml_process_v1){1, UINT64_MAX};
+        *count = 2;
+    }
+    return code;
+}
+#else
+CALL(nvmlSystemGetCudaDriverVersion_v2, NULL, (int *version), *version = 13000)
+CALL(nvmlDeviceGetPciInfo_v3, device, (struct nvml_device * device, struct nvml_pci *pci),
+     (pci->domain = 0, pci->bus = 16 + device->index, pci->device = 0))
+ANSWER(nvmlDeviceGetCurrentClocksEventReasons, unsigned long long, 4)
+ANSWER(nvmlDeviceGetTotalEnergyConsumption, unsigned long long, 5000000000ULL)
+ANSWER(nvmlDeviceGetRetiredPagesPendingStatus, int, 0)
+ANSWER(nvmlDeviceGetMaxMigDeviceCount, unsigned, INSTANCES)
+ANSWER(nvmlDeviceGetGpuInstanceId, unsigned, 7 + device->instance)
+ANSWER(nvmlDeviceGetComputeInstanceId, unsigned, 0)
+CALL(nvmlDeviceGetEncoderUtilization, device, (struct nvml_device * device, unsigned *rate, unsigned *period),
+     (*rate = 5, *period = 1000))
+CALL(nvmlDeviceGetDecoderUtilization, device, (struct nvml_device * device, unsigned *rate, unsigned *period),
+     (*rate = 6, *period = 1000))
+CALL(nvmlDeviceGetFieldValues, device, (struct nvml_device * device, int count, struct nvml_field *field),
+     ((void)count, field->code = NVML_OK, field->value.u32 = 52))
+CALL(nvmlDeviceGetRemappedRows, device,
+     (struct nvml_device * device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failure),
+     (*corrected = 1, *uncorrected = 2, *pending = 1, *failure = 0))
+CALL(nvmlDeviceGetMigMode, device, (struct nvml_device * device, unsigned *current, unsigned *pending),
+     *current = *pending = device->index == 0 && number("mig", 0) > 0)
+CALL(nvmlDeviceGetNvLinkState, device, (struct nvml_device * device, unsigned link, int *state), *state = link < 12)
+CALL(nvmlDeviceGetP2PStatus, a, (struct nvml_device * a, struct nvml_device *b, int what, int *status),
+     ((void)what, *status = a->index / 2 != b->index / 2))
+
+EXPORT int nvmlDeviceGetMemoryInfo_v2(struct nvml_device *device, struct nvml_memory_v2 *memory);
+int nvmlDeviceGetMemoryInfo_v2(struct nvml_device *device, struct nvml_memory_v2 *memory) {
+    int code = enter("nvmlDeviceGetMemoryInfo_v2", device);
+    if (code == NVML_OK && memory->version != 0x02000028) {
+        return NVML_VERSION_MISMATCH;
+    }
+    if (code == NVML_OK) {
+        *memory = (struct nvml_memory_v2){memory->version, 80ULL << 30, 1ULL << 30, 60ULL << 30, 19ULL << 30};
+    }
+    return code;
+}
+
+EXPORT int nvmlDeviceGetRetiredPages(struct nvml_device *device, int cause, unsigned *count, unsigned long long *into);
+int nvmlDeviceGetRetiredPages(struct nvml_device *device, int cause, unsigned *count, unsigned long long *into) {
+    int code = enter("nvmlDeviceGetRetiredPages", device);
+    if (code == NVML_OK) {
+        *count = cause == NVML_RETIRED_DOUBLE ? 3 : 0;
+    }
+    return code == NVML_OK && !into && *count ? NVML_INSUFFICIENT_SIZE : code;
+}
+
+static struct nvml_device instances[INSTANCES];
+EXPORT int nvmlDeviceGetMigDeviceHandleByIndex(struct nvml_device *device, unsigned index, struct nvml_device **into);
+int nvmlDeviceGetMigDeviceHandleByIndex(struct nvml_device *device, unsigned index, struct nvml_device **into) {
+    int code = enter("nvmlDeviceGetMigDeviceHandleByIndex", device);
+    if (code == NVML_OK && (int)index >= number("mig", 0)) {
+        return NVML_NOT_FOUND;
+    }
+    instances[index % INSTANCES] = (struct nvml_device){device->index, (int)index};
+    *into = &instances[index % INSTANCES];
+    return code;
+}
+
+static int list(const char *call, struct nvml_device *device, unsigned *count, struct nvml_process *into) {
+    int code = enter(call, device);
+    if (code == NVML_OK) {
+        into[0] = (struct nvml_process){(unsigned)getpid(), 1 << 20, UINT32_MAX, UINT32_MAX};
+        into[1] = (struct nvml_process){1, UINT64_MAX, 7, 0};
+        *count = strstr(call, "Graphics") ? 1 : 2;
+    }
+    return code;
+}
+EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(struct nvml_device *device, unsigned *count,
+                                                   struct nvml_process *into);
+int nvmlDeviceGetComputeRunningProcesses_v3(struct nvml_device *device, unsigned *count, struct nvml_process *into) {
+    return list("nvmlDeviceGetComputeRunningProcesses_v3", device, count, into);
+}
+EXPORT int nvmlDeviceGetGraphicsRunningProcesses_v3(struct nvml_device *device, unsigned *count,
+                                                    struct nvml_process *into);
+int nvmlDeviceGetGraphicsRunningProcesses_v3(struct nvml_device *device, unsigned *count, struct nvml_process *into) {
+    return list("nvmlDeviceGetGraphicsRunningProcesses_v3", device, count, into);
+}
+
+EXPORT int nvmlDeviceGetProcessUtilization(struct nvml_device *device, struct nvml_process_rates *into, unsigned *count,
+                                           unsigned long long since);
+int nvmlDeviceGetProcessUtilization(struct nvml_device *device, struct nvml_process_rates *into, unsigned *count,
+                                    unsigned long long since) {
+    int code = enter("nvmlDeviceGetProcessUtilization", device);
+    (void)since;
+    if (code == NVML_OK && !into) {
+        *count = 2;
+        return NVML_INSUFFICIENT_SIZE;
+    }
+    if (code == NVML_OK) {
+        into[0] = (struct nvml_process_rates){.pid = (unsigned)getpid(), .at_us = 1, .sm = 20, .memory = 3};
+        into[1] = (struct nvml_process_rates){.pid = (unsigned)getpid(), .at_us = 2, .sm = 33, .memory = 4};
+        *count = 2;
+    }
+    return code;
+}
+#endif
