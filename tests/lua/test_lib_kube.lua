@@ -6,6 +6,7 @@ local fake = require "lib_fake"
 local json = require "eirun.core.json"
 local kinds = require "eirun.kube.kinds"
 local marked = require "eirun.kube.marked"
+local task = require "eirun.task"
 local traffic = require "eirun.kube.traffic"
 local verdict = require "eirun.kube.verdict"
 local volume = require "eirun.kube.volume"
@@ -174,6 +175,16 @@ end)
 
 t.test("a_symptom_that_is_new_is_given_time", function()
   t.eq(judge(pending_pod(), { event("FailedMount", "timeout") }), nil)
+end)
+
+t.test("what_was_said_before_this_run_may_have_been_mended_since", function()
+  local function after(seconds)
+    local patience = wait.patience()
+    setmetatable(patience.seen, { __index = function() return task.now() - seconds end })
+    return judge(pending_pod(), { event("FailedMount", "missing access key in node publish secret") }, patience)
+  end
+  t.eq(after(100), nil)
+  t.match(after(200).hint, "akId and akSecret")
 end)
 
 t.test("the_schedulers_words_are_quoted_when_no_pool_can_help", function()

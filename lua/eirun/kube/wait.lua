@@ -8,9 +8,13 @@ local verdict = require "eirun.kube.verdict"
 local M = {}
 
 local INTERVAL, LONGEST = 2, 5
+-- The kubelet tries a mount or a pull again after at most some two minutes, so what was said before this run began may have been
+-- mended since.
+local OLD_NEWS = 150
 
 ---@class eirun.Patience
 ---@field seen table<string, number> when a symptom was first seen
+---@field started number when the waiting began
 local Patience = {}
 Patience.__index = Patience
 
@@ -21,13 +25,18 @@ function Patience:exhausted(key, seconds)
   return now - self.seen[key] >= seconds
 end
 
+-- How long an event is hoped about.
+function Patience:with(row, event)
+  return event.at < self.started // 1 and math.max(row.patience, OLD_NEWS) or row.patience
+end
+
 function Patience:forget_all_but(keys)
   for key in pairs(self.seen) do if not keys[key] then self.seen[key] = nil end end
 end
 
 ---@return eirun.Patience
 function M.patience()
-  return setmetatable({ seen = {} }, Patience)
+  return setmetatable({ seen = {}, started = task.now() }, Patience)
 end
 
 local function quote(who, reason, message, hint, kind)
@@ -115,7 +124,7 @@ local function judge_events(k8s, pod, patience, current)
     if row then
       local key = pod.metadata.name .. "/" .. event.reason
       current[key] = true
-      if patience:exhausted(key, row.patience) then
+      if patience:exhausted(key, patience:with(row, event)) then
         local said = words_for(event, events)
         local better = verdict.symptom(said.reason, said.message or "") or row
         return quote("pod '" .. pod.metadata.name .. "'", said.reason, said.message or "", better.hint)
