@@ -94,6 +94,15 @@ function Client:wait_deployment(name, opts)
   return wait.deployment(self, name, opts)
 end
 
+---Waits until a claim is bound and ends early when it cannot be.
+---@param name string
+---@param opts? {timeout?: number}
+---@return table claim
+---Example: `k8s:wait_claim("models", { timeout = 60 })`. Raises an error that quotes the event and says what to do.
+function Client:wait_claim(name, opts)
+  return wait.bound(self, name, opts and opts.timeout)
+end
+
 ---Changes of a kind, for ever: first all objects as "added", then each change once.
 ---@param kind string
 ---@param opts? {labels?: table|string, fields?: table|string, all?: boolean}

@@ -13,6 +13,10 @@ local M = {}
 M.symptoms = {
   { reason = "FailedMount", match = "missing access key", patience = 20,
     hint = "the volume's Secret needs both akId and akSecret" },
+  { reason = "FailedMount", match = "Access Key Id you provided does not exist", patience = 20,
+    hint = "the access key of the volume does not exist: put one that does into its Secret" },
+  { reason = "FailedMount", match = "signature we calculated does not match", patience = 20,
+    hint = "the secret key of the volume is wrong: correct akSecret in its Secret" },
   { reason = "FailedMount", match = "[Ss]ecret", patience = 30,
     hint = "make the Secret that the volume's nodePublishSecretRef names, in that namespace" },
   { reason = "FailedMount", match = "NoSuchBucket", patience = 20, hint = "the bucket does not exist: check its name and region" },
@@ -61,6 +65,8 @@ M.symptoms = {
   { reason = "FailedCreate", match = "quota", patience = 15, hint = "the namespace's quota is used up: raise it, or ask for less" },
   { reason = "FailedCreate", patience = 30, hint = "the API server refuses the pods: read its words" },
   { reason = "ProgressDeadlineExceeded", patience = 240, hint = "look at the pods' events" },
+  { reason = "VolumeMismatch", patience = 10, hint = "the named volume does not fit the claim: compare size, access modes and storage class" },
+  { reason = "ClaimLost", patience = 10, hint = "its volume is gone: delete the claim, and make both again" },
   { reason = "FailedBinding", patience = 30, hint = "no volume fits the claim: compare labels, size, access modes and storage class" },
   { reason = "ProvisioningFailed", patience = 30, hint = "a claim with a selector needs storageClassName: \"\" and a ready volume" },
 }

@@ -275,7 +275,7 @@ local function judge_claim(k8s, claim, patience)
       "give the volume another name: each namespace needs its own")
   end
   for _, event in ipairs(k8s:events { kind = "PersistentVolumeClaim", name = claim.metadata.name }) do
-    local row = event.type == "Warning" and verdict.symptom(event.reason, event.message or "")
+    local row = verdict.symptom(event.reason, event.message or "") -- FailedBinding is of type Normal
     if row and patience:exhausted(event.reason, row.patience) then return quote(who, event.reason, event.message or "", row.hint) end
   end
 end

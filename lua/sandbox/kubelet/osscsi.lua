@@ -206,7 +206,11 @@ local function check_bucket(mount)
       options.url, message)
   end
   local reply, err = get(mount, "", { { "list-type", "2" }, { "max-keys", "2" }, { "prefix", mount.prefix } })
-  if not reply then exit("Failed to check bucket and directory for mount point : Unable to connect", err.message or "") end
+  if not reply then
+    -- What no route leads to is a name that the cluster's resolver does not know.
+    local words = err.kind == "denied" and "Couldn't resolve host name" or err.message or ""
+    exit("Failed to check bucket and directory for mount point : Unable to connect", words)
+  end
   if reply.status == 200 then return end
   local message, code = message_of(reply)
   if reply.status == 400 then exit("Failed to check bucket and directory for mount point : Bad Request", message) end
