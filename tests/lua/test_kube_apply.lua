@@ -142,7 +142,7 @@ t.test("an_unknown_field_fails_the_typed_conversion", function()
   bad.spec.foo = 1
   local status, body = plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=kubectl&fieldValidation=Strict", bad)
   t.eq(status, 500)
-  t.match(body.message, "^failed to create typed patch object %(default/gold; apps/v1, Kind=Deployment%): "
+  t.match(body.message, "^failed to create typed patch object %(/gold; apps/v1, Kind=Deployment%): "
     .. "%.spec%.foo: field not declared in schema$")
 end)
 

@@ -64,6 +64,10 @@ function Addresses:assign(svc)
     taken(svc, spec.clusterIP)
   end
   spec.clusterIPs = spec.clusterIPs or json.array { spec.clusterIP }
+  -- Headless without a selector: whoever fills the endpoints decides about families.
+  local any = spec.clusterIP == "None" and not spec.selector
+  spec.ipFamilies = spec.ipFamilies or any and json.array { "IPv4", "IPv6" } or json.array { "IPv4" }
+  spec.ipFamilyPolicy = spec.ipFamilyPolicy or any and "RequireDualStack" or "SingleStack"
   if spec.type ~= "NodePort" and spec.type ~= "LoadBalancer" then return end
   if spec.type == "LoadBalancer" and spec.allocateLoadBalancerNodePorts == false then return end
   for _, port in ipairs(spec.ports or {}) do port.nodePort = port.nodePort or free_port(ports) end

@@ -20,23 +20,26 @@ local ALWAYS = {
   { "metadata" }, { "spec" }, { "status" }, { "spec", "template" }, { "spec", "template", "metadata" },
   { "spec", "template", "spec" }, { "spec", "strategy" }, { "spec", "updateStrategy" }, { "spec", "scaleTargetRef" },
   { "spec", "template", "spec", "containers" }, { "spec", "containers" }, { "spec", "resources" },
+  { "spec", "jobTemplate" }, { "spec", "jobTemplate", "metadata" }, { "spec", "jobTemplate", "spec" },
+  { "spec", "jobTemplate", "spec", "template" }, { "spec", "jobTemplate", "spec", "template", "metadata" },
+  { "spec", "jobTemplate", "spec", "template", "spec" }, { "spec", "jobTemplate", "spec", "template", "spec", "containers" },
 }
 
 local function without_membership(set, path, from)
   local key = "f:" .. path[from]
-  if not set or not set[key] or next(set[key]) == nil then return set end
-  local copy = {}
+  if not set or not set[key] then return set end
+  local copy, inner = {}, nil
   for k, v in pairs(set) do copy[k] = v end
   if from == #path then
-    local inner = {}
     for k, v in pairs(set[key]) do
+      inner = inner or {}
       if k ~= "." then inner[k] = v end
     end
-    copy[key] = inner
   else
-    copy[key] = without_membership(set[key], path, from + 1)
+    inner = without_membership(set[key], path, from + 1)
   end
-  return copy
+  copy[key] = inner
+  return next(copy) and copy or nil
 end
 
 local function strip(set)
@@ -124,6 +127,8 @@ end
 function apply.update(live, new, field, who, time)
   who.operation = "Update"
   local entries = managers_of(live, new)
+  -- The scale endpoint's entries carry no time.
+  if who.subresource == "scale" then time = nil end
   local change = typed.compare(live or { metadata = {} }, new, field)
   local written = own(fieldset.union(change.added, change.modified), who)
   local removed = strip(change.removed)
@@ -132,7 +137,7 @@ function apply.update(live, new, field, who, time)
   local kept = others(entries, who, function(set) return fieldset.difference(set, gone) end)
   local mine = entry_for(entries, who)
   local set = fieldset.union(mine and fieldset.difference(mine.fieldsV1, removed), written)
-  if set then kept[#kept + 1] = entry_of(who, set, written and time or mine.time) end
+  if set then kept[#kept + 1] = entry_of(who, set, written and time or mine and mine.time) end
   return with_managers(new, kept)
 end
 

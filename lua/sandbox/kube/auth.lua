@@ -8,6 +8,7 @@ local auth = {}
 
 local MASTERS = "system:masters"
 local NODES = "system:nodes"
+local AUTHENTICATED = "system:authenticated"
 
 -- options: store, now, user_of(token) -> {name, groups} or nil, token_for(user, groups, seconds) -> token
 function auth.new(options)
@@ -25,12 +26,20 @@ local function certificate_user(req)
   return { name = req.peer_cn, groups = groups }
 end
 
+-- Everybody who is known belongs to one more group.
+local function authenticated(user)
+  if not user then return nil end
+  local groups = json.array {}
+  for i, group in ipairs(user.groups or {}) do groups[i] = group end
+  if not value.contains(groups, AUTHENTICATED) then groups[#groups + 1] = AUTHENTICATED end
+  return { name = user.name, uid = user.uid, groups = groups }
+end
+
 -- The user of a request: {name, groups}; nil when it has none that is known.
 function auth:user(req)
   local header = req.headers:get "authorization"
   local token = header and header:match("^[Bb]earer%s+(%S+)$")
-  if token then return self.user_of(token) end
-  return certificate_user(req)
+  return authenticated(token and self.user_of(token) or not token and certificate_user(req))
 end
 
 local function word(list, wanted)

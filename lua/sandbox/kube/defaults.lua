@@ -114,6 +114,10 @@ kinds["statefulsets.apps"] = function(s)
     fill(s.spec.updateStrategy.rollingUpdate, { partition = 0 })
   end
   template(s.spec)
+  for _, claim in ipairs(s.spec.volumeClaimTemplates or {}) do
+    fill(claim, { kind = "PersistentVolumeClaim", apiVersion = "v1" })
+    kinds.persistentvolumeclaims(claim)
+  end
 end
 
 kinds["daemonsets.apps"] = function(ds)
@@ -130,6 +134,7 @@ end
 kinds["jobs.batch"] = function(job)
   job.spec = job.spec or {}
   local spec = job.spec
+  fill(spec, { manualSelector = false })
   if spec.completions == nil and spec.parallelism == nil then fill(spec, { completions = 1 }) end
   fill(spec, { parallelism = 1, backoffLimit = 6, completionMode = "NonIndexed", suspend = false,
     podReplacementPolicy = spec.podFailurePolicy and "Failed" or "TerminatingOrFailed" })
@@ -139,7 +144,9 @@ end
 kinds["cronjobs.batch"] = function(cj)
   cj.spec = cj.spec or {}
   fill(cj.spec, { concurrencyPolicy = "Allow", suspend = false, successfulJobsHistoryLimit = 3, failedJobsHistoryLimit = 1 })
-  if cj.spec.jobTemplate and cj.spec.jobTemplate.spec then template(cj.spec.jobTemplate.spec) end
+  cj.spec.jobTemplate = cj.spec.jobTemplate or {}
+  fill(cj.spec.jobTemplate, { metadata = {}, spec = {} })
+  template(cj.spec.jobTemplate.spec)
 end
 
 function kinds.services(svc)
@@ -148,7 +155,7 @@ function kinds.services(svc)
   fill(spec, { type = "ClusterIP", sessionAffinity = "None" })
   for _, port in ipairs(spec.ports or {}) do fill(port, { protocol = "TCP", targetPort = port.port }) end
   if spec.type == "ExternalName" then return end
-  fill(spec, { internalTrafficPolicy = "Cluster", ipFamilyPolicy = "SingleStack", ipFamilies = json.array { "IPv4" } })
+  fill(spec, { internalTrafficPolicy = "Cluster" })
   if spec.type ~= "ClusterIP" then fill(spec, { externalTrafficPolicy = "Cluster" }) end
   if spec.type == "LoadBalancer" then fill(spec, { allocateLoadBalancerNodePorts = true }) end
 end
@@ -181,9 +188,6 @@ end
 function kinds.namespaces(ns)
   ns.metadata.labels = ns.metadata.labels or {}
   fill(ns.metadata.labels, { ["kubernetes.io/metadata.name"] = ns.metadata.name })
-  ns.spec = ns.spec or {}
-  ns.status = ns.status or {}
-  fill(ns.status, { phase = "Active" })
 end
 
 local RULES = {
@@ -215,6 +219,18 @@ kinds["horizontalpodautoscalers.autoscaling"] = function(hpa)
       resource = { name = "cpu", target = { type = "Utilization", averageUtilization = 80 } } } }
   end
   behavior(hpa.spec)
+end
+
+kinds["endpointslices.discovery.k8s.io"] = function(slice)
+  for _, port in ipairs(slice.ports or {}) do fill(port, { name = "", protocol = "TCP" }) end
+end
+
+function kinds.nodes(node)
+  if node.status and node.status.capacity then fill(node.status, { allocatable = node.status.capacity }) end
+end
+
+function kinds.events(event)
+  fill(event, { source = {}, reportingComponent = "", reportingInstance = "" })
 end
 
 kinds["storageclasses.storage.k8s.io"] = function(sc)

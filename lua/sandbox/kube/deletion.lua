@@ -13,12 +13,15 @@ local FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 local function check(r, rec, preconditions)
   if not preconditions then return end
   local uid, rv = preconditions.uid, preconditions.resourceVersion
+  -- These two name the kind where other conflicts name the resource.
+  local named = { plural = r.kind, group = r.group }
   if uid and uid ~= rec.uid then
-    status.conflict(r, rec.name, ("Precondition failed: UID in precondition: %s, UID in object meta: %s"):format(uid, rec.uid))
+    status.conflict(named, rec.name, ("the UID in the precondition (%s) does not match the UID in record (%s). The object might have "
+      .. "been deleted and then recreated"):format(uid, rec.uid))
   end
   if rv and rv ~= tostring(rec.rv) then
-    status.conflict(r, rec.name,
-      ("Precondition failed: ResourceVersion in precondition: %s, ResourceVersion in object meta: %d"):format(rv, rec.rv))
+    status.conflict(named, rec.name, ("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%d). "
+      .. "The object might have been modified"):format(rv, rec.rv))
   end
 end
 
@@ -57,7 +60,8 @@ local function terminating(reg, r, rec, grace, policy)
   if not meta.deletionTimestamp or grace < (meta.deletionGracePeriodSeconds or 0) then
     if not meta.deletionTimestamp and meta.generation then meta.generation = meta.generation + 1 end
     local since = grace > 0 and reg.now() + grace or reg.now()
-    meta.deletionTimestamp, meta.deletionGracePeriodSeconds = reg:time(since), grace
+    meta.deletionTimestamp = reg:time(since)
+    meta.deletionGracePeriodSeconds = r.id ~= "namespaces" and grace or nil
   end
   if r.id == "namespaces" then obj = value.with(obj, { "status", "phase" }, "Terminating") end
   return obj
@@ -79,7 +83,8 @@ function deletion.delete(reg, r, ns, name, options)
     return reg:save(r, obj, options), true
   end
   if options.dry_run then return rec, false end
-  return reg.store:delete(rec), false
+  -- A pod's last state says that it was being deleted.
+  return reg.store:delete(rec, r.id == "pods" and obj or nil), false
 end
 
 -- Takes a finalizer away; the object goes when it was the last one.

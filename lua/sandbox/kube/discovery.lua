@@ -151,6 +151,15 @@ function discovery.group(name, external)
   end
 end
 
+-- Whether any version of that group is served: then a wrong path below it is answered as an API would.
+function discovery.serves_group(api_version)
+  local group = api_version:match("^(.*)/")
+  for _, gv in ipairs(documents().gvs) do
+    if gv.api_version == api_version or (group and gv.group == group) then return true end
+  end
+  return false
+end
+
 function discovery.version(api_version)
   local text = documents().plain[api_version]
   return text, "application/json"

@@ -175,6 +175,7 @@ function Face:serve(req)
   if serve_documents(self, req) then return end
   if external_path(req.path) then return self:serve_external(req) end
   local at = request.locate(req.path)
+  if at and not at.r and discovery.serves_group(at.api_version) then status.path_not_found() end
   if not at or not at.r then return send_document(self, req) end
   if is_review(at) then return self:serve_review(req, user, at) end
   return self:serve_resource(req, user, at)

@@ -35,8 +35,9 @@ end
 local function mismatch(state, v, field)
   if state.wrong then return end
   local wanted = GO_TYPES[field.kind] or field.ref or "string"
-  state.wrong = ("json: cannot unmarshal %s into Go struct field %s of type %s"):format(json_type(v),
-    path_of(state):gsub("%[%d+%]", ""), wanted)
+  local path = path_of(state):gsub("%[%d+%]", "")
+  state.wrong = ("json: cannot unmarshal %s into Go struct field %s.%s of type %s"):format(json_type(v),
+    (state.owner or ""):match("[^.]*$"), path, wanted)
 end
 
 local read
@@ -54,6 +55,12 @@ local function tell_unknown(state, key)
   state.unknown[#state.unknown + 1] = ('unknown field "%s%s"'):format(path == "" and "" or path .. ".", key)
 end
 
+-- An empty list or map is nothing, except where the type must have it.
+local function kept(field, v)
+  if (field.kind == "list" or field.kind == "map") and not field.required and v ~= nil and next(v) == nil then return nil end
+  return v
+end
+
 -- known: the stored object's value at this place; a part of it that came through untouched is fine as it is.
 local function read_struct(v, struct, state, known)
   local new = {}
@@ -63,7 +70,12 @@ local function read_struct(v, struct, state, known)
       tell_unknown(state, key)
     elseif member ~= null then
       local was = known and known[key]
-      if was == member then new[key] = member else new[key] = read_member(state, key, member, field, was) end
+      if was == member then
+        new[key] = member
+      else
+        state.owner = struct.name
+        new[key] = kept(field, read_member(state, key, member, field, was))
+      end
     end
   end
   return new

@@ -45,6 +45,12 @@ function reader.get(face, at, req)
 end
 
 local function check_list_version(face, query)
+  for _, name in ipairs { "limit", "timeoutSeconds" } do
+    local text = query[name]
+    if text and text ~= "" and not request.integer(text) then
+      status.bad_request(("strconv.ParseInt: parsing %q: invalid syntax"):format(text))
+    end
+  end
   local rv, match = query.resourceVersion, query.resourceVersionMatch
   if request.flag(query.sendInitialEvents) then
     status.invalid("ListOptions", "meta.k8s.io", "", { { reason = "FieldValueForbidden", field = "sendInitialEvents",
@@ -56,8 +62,8 @@ local function check_list_version(face, query)
   end
   local n = request.integer(rv)
   if rv and rv ~= "" and not n then
-    status.invalid("ListOptions", "meta.k8s.io", "", { { reason = "FieldValueInvalid", field = "resourceVersion",
-      message = ("Invalid value: %q: strconv.ParseUint: parsing %q: invalid syntax"):format(rv, rv) } })
+    status.bad_request(("invalid resource version: resourceVersion: Invalid value: %q: strconv.ParseUint: parsing %q: invalid syntax")
+      :format(rv, rv))
   end
   if n and n > face.store.rv then status.too_large_version(n, face.store.rv) end
   if match == "Exact" and n ~= face.store.rv then
@@ -189,7 +195,7 @@ local function start_of(face, query)
   if request.flag(query.sendInitialEvents) then
     if query.resourceVersionMatch ~= "NotOlderThan" then
       status.invalid("ListOptions", "meta.k8s.io", "", { { reason = "FieldValueForbidden", field = "resourceVersionMatch",
-        message = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided" } })
+        message = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan" } })
     end
     local n = request.integer(rv) or 0
     if n > face.store.rv then status.too_large_version(n, face.store.rv) end

@@ -208,7 +208,9 @@ function Registry:overwrite(r, rec, new, opts)
   if opts.subresource ~= "status" then
     defaults.apply(r, new)
     strategy.update(self, r, new, old)
-    if r.generation and spec_changed(new, old) then new.metadata.generation = (old.metadata.generation or 0) + 1 end
+    if r.generation and opts.subresource ~= "binding" and spec_changed(new, old) then
+      new.metadata.generation = (old.metadata.generation or 0) + 1
+    end
     check(r, new, old)
   end
   if opts.finish then
@@ -237,8 +239,8 @@ function Registry:replace(r, ns, name, body, opts)
     status.not_found(r, name)
   end
   if r.need_rv and (new.metadata.resourceVersion or "") == "" then
-    status.invalid(r.kind, r.group, name, { { reason = "FieldValueInvalid", field = "metadata.resourceVersion",
-      message = "Invalid value: \"\": must be specified for an update" } })
+    status.invalid(r.plural, r.group, name, { { reason = "FieldValueInvalid", field = "metadata.resourceVersion",
+      message = "Invalid value: 0: must be specified for an update" } })
   end
   return self:overwrite(r, rec, new, opts)
 end
@@ -272,13 +274,9 @@ local PATCHES = {
     if not value.is_list(body) then
       status.bad_request("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
     end
-    local new, problem, why = patch.json(obj, body)
+    local new = patch.json(obj, body)
     if new then return new end
-    if why == "test" then
-      status.raise(422, "Invalid", "the server rejected our request due to an error in our request", {})
-    end
-    status.raise(422, "Invalid", "the server rejected our request due to an error in our request", { causes = json.array {
-      { reason = "FieldValueInvalid", message = problem, field = "patch" } } })
+    status.raise(422, "Invalid", "the server rejected our request due to an error in our request", {})
   end,
   ["application/merge-patch+json"] = function(_, obj, body) return patch.merge(obj, body) end,
   ["application/strategic-merge-patch+json"] = function(r, obj, body) return strategic.merge(obj, body, root(r)) end,
@@ -346,7 +344,7 @@ function Registry:apply(r, ns, name, config, opts)
   local bare = bare_config(r, ns, name, config)
   local rec = self.store:get(r, ns, name)
   local merged, problems = apply.merge(rec and rec.obj, bare, root(r), who(r, opts))
-  if problems then typed_problem(r, (r.namespaced and ns or "") .. "/" .. name, problems) end
+  if problems then typed_problem(r, "/" .. name, problems) end
   if rec then
     local rv = bare.metadata.resourceVersion
     merged = value.with(merged, { "metadata", "resourceVersion" }, rv)

@@ -17,7 +17,7 @@ end
 
 local function decide(face, user, spec)
   local yes = face.auth:allowed(user, attributes_of(spec))
-  return { allowed = yes, reason = yes and "RBAC: allowed" or nil }
+  return { allowed = yes }
 end
 
 function reviews.selfsubjectaccessreviews(face, user, body)
@@ -29,7 +29,8 @@ function reviews.subjectaccessreviews(face, _, body)
   body.status = decide(face, { name = spec.user or "", groups = spec.groups or {} }, spec)
 end
 
-function reviews.selfsubjectreviews(_, user, body)
+function reviews.selfsubjectreviews(face, user, body)
+  body.metadata.creationTimestamp = face.registry:time()
   body.status = { userInfo = { username = user.name, uid = user.uid, groups = user.groups } }
 end
 

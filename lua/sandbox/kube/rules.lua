@@ -27,7 +27,9 @@ local function pod_controller(c, new, old, immutable_selector)
   local s = spec.selector
   if not s or (next(s.matchLabels or {}) == nil and #(s.matchExpressions or {}) == 0) then
     if not s then
+      local labels = spec.template.metadata.labels
       c.required("spec.selector")
+      c.invalid("spec.template.metadata.labels", labels or json.null, "`selector` does not match template `labels`")
     else
       c.invalid("spec.selector", s, "empty selector is invalid for deployment")
     end
@@ -76,7 +78,7 @@ rules["deployments.apps"] = function(c, new, old)
     c.unsupported("spec.strategy.type", strategy.type, { "Recreate", "RollingUpdate" })
   end
   local deadline, ready = new.spec.progressDeadlineSeconds, new.spec.minReadySeconds or 0
-  if deadline and deadline <= ready then
+  if deadline and deadline <= ready and deadline >= 0 then
     c.invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
   end
 end
@@ -87,8 +89,11 @@ rules["daemonsets.apps"] = function(c, new, old) pod_controller(c, new, old, tru
 
 rules["jobs.batch"] = function(c, new, old)
   pod.template(c, new.spec.template, "spec.template")
-  if not value.contains({ "Never", "OnFailure" }, new.spec.template.spec.restartPolicy) then
-    c.unsupported("spec.template.spec.restartPolicy", new.spec.template.spec.restartPolicy, { "Never", "OnFailure" })
+  local restart = new.spec.template.spec.restartPolicy
+  if restart == "Always" then
+    c.required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
+  elseif not value.contains({ "OnFailure", "Never" }, restart) then
+    c.unsupported("spec.template.spec.restartPolicy", restart, { "OnFailure", "Never" })
   end
   not_negative(c, new.spec.parallelism, "spec.parallelism")
   not_negative(c, new.spec.backoffLimit, "spec.backoffLimit")
@@ -103,7 +108,8 @@ rules["cronjobs.batch"] = function(c, new)
   if (spec.schedule or "") == "" then
     c.required("spec.schedule")
   elseif not cron.parse(spec.schedule) then
-    c.invalid("spec.schedule", spec.schedule, "expected exactly 5 fields, or a descriptor such as @hourly")
+    local _, words = spec.schedule:gsub("%S+", "")
+    c.invalid("spec.schedule", spec.schedule, ("expected exactly 5 fields, found %d: [%s]"):format(words, spec.schedule))
   end
   if not value.contains({ "Allow", "Forbid", "Replace" }, spec.concurrencyPolicy) then
     c.unsupported("spec.concurrencyPolicy", spec.concurrencyPolicy, { "Allow", "Forbid", "Replace" })
@@ -134,7 +140,7 @@ function rules.services(c, new, old)
   validate.labels(c, spec.selector, "spec.selector")
   if spec.type == "ExternalName" and (spec.externalName or "") == "" then c.required("spec.externalName") end
   if old and old.spec.type ~= "ExternalName" and spec.type ~= "ExternalName" then
-    validate.immutable(c, spec.clusterIP, old.spec.clusterIP, "spec.clusterIP", "field is immutable")
+    validate.immutable(c, spec.clusterIPs, old.spec.clusterIPs, "spec.clusterIPs[0]", "may not change once set")
   end
 end
 
@@ -171,8 +177,8 @@ end
 
 local MODES = { "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod" }
 
-local function access_modes(c, modes, field)
-  if not modes or #modes == 0 then return c.required(field, "at least 1 access mode is required") end
+local function access_modes(c, modes, field, why)
+  if not modes or #modes == 0 then return c.required(field, why) end
   for _, mode in ipairs(modes) do
     if not value.contains(MODES, mode) then c.unsupported(field, mode, MODES) end
   end
@@ -195,6 +201,7 @@ function rules.persistentvolumes(c, new, old)
   access_modes(c, spec.accessModes, "spec.accessModes")
   local storage = spec.capacity and spec.capacity.storage
   if not spec.capacity or next(spec.capacity) == nil then c.required("spec.capacity") end
+  if not storage then c.unsupported("spec.capacity", spec.capacity or json.null, { "storage" }) end
   if storage and quantity.milli(storage) <= 0 then c.invalid("spec.capacity[storage]", storage, "must be greater than zero") end
   local source, count = source_of(spec)
   if count == 0 then c.required("spec", "must specify a volume type") end
@@ -213,7 +220,7 @@ end
 
 function rules.persistentvolumeclaims(c, new, old)
   local spec = new.spec
-  access_modes(c, spec.accessModes, "spec.accessModes")
+  access_modes(c, spec.accessModes, "spec.accessModes", "at least 1 access mode is required")
   local want = spec.resources.requests and spec.resources.requests.storage
   if not want then
     c.required("spec.resources[storage]")
@@ -223,7 +230,7 @@ function rules.persistentvolumeclaims(c, new, old)
   validate.selector(c, spec.selector, "spec.selector")
   if not old then return end
   local a, b = value.shallow(spec), value.shallow(old.spec)
-  a.resources, b.resources = nil, nil
+  if value.get(old, "status", "phase") == "Bound" then a.resources, b.resources = nil, nil end
   if b.volumeName == nil then b.volumeName = a.volumeName end
   local shrunk = want and quantity.milli(want) < quantity.milli(old.spec.resources.requests.storage)
   if not value.equal(a, b) then
@@ -253,9 +260,8 @@ end
 local PATH_TYPES = { "Exact", "ImplementationSpecific", "Prefix" }
 
 local function ingress_path(c, path, at)
-  if not path.pathType then
-    c.required(at .. ".pathType", "pathType must be specified")
-  elseif not value.contains(PATH_TYPES, path.pathType) then
+  if not path.pathType then return c.required(at .. ".pathType", "pathType must be specified") end
+  if not value.contains(PATH_TYPES, path.pathType) then
     c.unsupported(at .. ".pathType", path.pathType, PATH_TYPES)
   elseif path.pathType ~= "ImplementationSpecific" and (path.path or ""):sub(1, 1) ~= "/" then
     c.invalid(at .. ".path", path.path or "", "must be an absolute path")
@@ -276,7 +282,7 @@ end
 rules["ingresses.networking.k8s.io"] = function(c, new)
   local spec = new.spec or {}
   if #(spec.rules or {}) == 0 and not spec.defaultBackend then
-    c.invalid("spec", "", "either `defaultBackend` or `rules` must be specified")
+    c.invalid("spec", new.spec or json.null, "either `defaultBackend` or `rules` must be specified")
   end
   if spec.defaultBackend then ingress_backend(c, spec.defaultBackend, "spec.defaultBackend") end
   for i, rule in ipairs(spec.rules or {}) do ingress_rule(c, rule, ("spec.rules[%d]"):format(i - 1)) end
@@ -286,8 +292,11 @@ local METRICS = { ContainerResource = "containerResource", External = "external"
 local TARGETS = { AverageValue = "averageValue", Utilization = "averageUtilization", Value = "value" }
 
 local function metric_target(c, target, field)
-  if not target or not TARGETS[target.type or ""] then
-    return c.required(field .. ".type", "must be either Utilization, Value, or AverageValue")
+  local kind = target and target.type or ""
+  if kind == "" then c.required(field .. ".type", "must specify a metric target type") end
+  if not TARGETS[kind] then
+    c.invalid(field .. ".type", kind, "must be either Utilization, Value, or AverageValue")
+    return c.required(field .. ".averageValue", "must set either a target value for metric or a per-pod target")
   end
   local v = target[TARGETS[target.type]]
   if v == nil then return c.required(field .. "." .. TARGETS[target.type], ("must set a target %s"):format(TARGETS[target.type])) end
@@ -304,7 +313,9 @@ local function hpa_metric(c, metric, at)
     return c.required(("%s.%s"):format(at, key), "must populate information for the given metric source")
   end
   if key == "external" or key == "pods" or key == "object" then
-    if ((source.metric or {}).name or "") == "" then c.required(("%s.%s.metric.name"):format(at, key)) end
+    if ((source.metric or {}).name or "") == "" then
+      c.required(("%s.%s.metric.name"):format(at, key), "must specify a metric name")
+    end
     validate.selector(c, source.metric and source.metric.selector, ("%s.%s.metric.selector"):format(at, key))
   elseif (source.name or "") == "" then
     c.required(("%s.%s.name"):format(at, key))
@@ -335,13 +346,19 @@ end
 
 rules["horizontalpodautoscalers.autoscaling"] = function(c, new)
   local spec = new.spec
-  local ref = spec.scaleTargetRef or {}
+  local ref, max = spec.scaleTargetRef or {}, spec.maxReplicas or 0
+  if spec.minReplicas < 1 then c.invalid("spec.minReplicas", spec.minReplicas, "must be greater than or equal to 1") end
+  if max == 0 then
+    c.required("spec.maxReplicas", "must be set and greater than 0")
+  elseif max < 0 then
+    c.invalid("spec.maxReplicas", max, "must be greater than 0")
+  end
+  if max < spec.minReplicas then c.invalid("spec.maxReplicas", max, "must be greater than or equal to `minReplicas`") end
   if (ref.kind or "") == "" then c.required("spec.scaleTargetRef.kind") end
   if (ref.name or "") == "" then c.required("spec.scaleTargetRef.name") end
-  if spec.minReplicas < 1 then c.invalid("spec.minReplicas", spec.minReplicas, "must be greater than or equal to 1") end
-  local max = spec.maxReplicas or 0
-  if max < 1 then c.invalid("spec.maxReplicas", max, "must be greater than 0") end
-  if max >= 1 and max < spec.minReplicas then c.invalid("spec.maxReplicas", max, "must be greater than or equal to `minReplicas`") end
+  if (ref.apiVersion or "") == "" then
+    c.invalid("spec.scaleTargetRef.apiVersion", ref.apiVersion or "", "apiVersion must specify API group")
+  end
   for i, metric in ipairs(spec.metrics or {}) do hpa_metric(c, metric, ("spec.metrics[%d]"):format(i - 1)) end
   for _, direction in ipairs { "scaleUp", "scaleDown" } do
     if spec.behavior then hpa_rules(c, spec.behavior[direction], "spec.behavior." .. direction) end
@@ -381,7 +398,8 @@ end
 rules["storageclasses.storage.k8s.io"] = function(c, new, old)
   if (new.provisioner or "") == "" then c.required("provisioner") end
   if old then
-    for _, key in ipairs { "provisioner", "reclaimPolicy", "parameters", "volumeBindingMode" } do
+    validate.immutable(c, new.provisioner, old.provisioner, "provisioner")
+    for _, key in ipairs { "reclaimPolicy", "parameters", "volumeBindingMode" } do
       if not value.equal(new[key], old[key]) then c.forbidden(key, "updates to " .. key .. " are forbidden.") end
     end
   end
@@ -390,7 +408,7 @@ end
 local function role_ref(c, new, old)
   local ref = new.roleRef or {}
   if not value.contains({ "ClusterRole", "Role" }, ref.kind) then
-    c.unsupported("roleRef.kind", ref.kind or "", { "ClusterRole", "Role" })
+    c.unsupported("roleRef.kind", ref.kind or "", { "Role", "ClusterRole" })
   end
   if (ref.name or "") == "" then c.required("roleRef.name") end
   for i, subject in ipairs(new.subjects or {}) do

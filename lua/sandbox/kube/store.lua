@@ -188,13 +188,13 @@ function Store:put(r, obj)
   end)
 end
 
--- Removes a record; its last state carries the resourceVersion of the removal.
-function Store:delete(rec)
+-- Removes a record; its last state (or the one given) carries the resourceVersion of the removal.
+function Store:delete(rec, last_state)
   local r = rec.r
   return self:tx(function()
     local rv = next_rv(self)
     change(self, r, rec.key, rec, nil)
-    local last = with_rv(rec.obj, rv)
+    local last = with_rv(last_state or rec.obj, rv)
     local gone = record_of(r, last, assert(json.encode(last)))
     table.insert(self.open.events, { r = r, type = "DELETED", rv = rv, new = gone, old = rec })
     return gone

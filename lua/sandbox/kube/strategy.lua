@@ -101,6 +101,9 @@ function update.services(reg, new, old)
   if old.spec.clusterIP and not new.spec.clusterIP and new.spec.type ~= "ExternalName" then
     new.spec.clusterIP, new.spec.clusterIPs = old.spec.clusterIP, old.spec.clusterIPs
   end
+  if new.spec.clusterIP ~= old.spec.clusterIP and value.equal(new.spec.clusterIPs, old.spec.clusterIPs) then
+    new.spec.clusterIPs = json.array { new.spec.clusterIP }
+  end
   for i, port in ipairs(new.spec.ports or {}) do
     local before = old.spec.ports and old.spec.ports[i]
     if before and port.nodePort == nil and new.spec.type ~= "ClusterIP" then port.nodePort = before.nodePort end
@@ -109,6 +112,7 @@ function update.services(reg, new, old)
 end
 
 function create.namespaces(_, ns)
+  ns.spec = ns.spec or {}
   ns.spec.finalizers = json.array { "kubernetes" }
   ns.status = { phase = "Active" }
 end
@@ -122,9 +126,9 @@ function create.nodes(_, node)
   end
 end
 
-create["persistentvolumes"] = function(_, pv)
+function create.persistentvolumes(reg, pv)
   add_finalizer(pv, "kubernetes.io/pv-protection")
-  pv.status = { phase = "Pending" }
+  pv.status = { phase = "Pending", lastPhaseTransitionTime = reg:time() }
 end
 
 local function default_class(reg)
@@ -150,6 +154,7 @@ create["jobs.batch"] = function(_, job)
     labels[prefix .. "controller-uid"], labels[prefix .. "job-name"] = uid, job.metadata.name
   end
   job.spec.selector = { matchLabels = { ["batch.kubernetes.io/controller-uid"] = uid } }
+  job.metadata.labels = job.metadata.labels or value.copy(labels)
 end
 
 create["poddisruptionbudgets.policy"] = function(_, pdb)
@@ -164,8 +169,16 @@ create["ingresses.networking.k8s.io"] = function(_, ingress)
   ingress.status = { loadBalancer = {} }
 end
 
-for _, id in ipairs { "replicasets.apps" } do
-  create[id] = function(_, obj) obj.status = { replicas = 0 } end
+create["replicasets.apps"] = function(_, rs)
+  rs.status = { replicas = 0 }
+end
+
+create["statefulsets.apps"] = function(_, set)
+  set.status = { replicas = 0, availableReplicas = 0 }
+end
+
+create["daemonsets.apps"] = function(_, ds)
+  ds.status = { currentNumberScheduled = 0, desiredNumberScheduled = 0, numberMisscheduled = 0, numberReady = 0 }
 end
 
 -- Kinds whose status a client may give with the object.

@@ -167,7 +167,10 @@ end
 function binding.POST(face, at, req)
   local body = writer.body({ kind = "Binding" }, req) or {}
   local node = value.get(body, "target", "name")
-  if not node or node == "" then status.bad_request("Binding.target.name: Required value") end
+  if value.get(body, "metadata", "name") ~= at.name then status.bad_request "name in URL does not match name in Binding object" end
+  if not node or node == "" then
+    status.invalid("Binding", "", "", { { reason = "FieldValueRequired", field = "target.name", message = "Required value" } })
+  end
   subs.bind(face.registry, at.namespace, at.name, node, value.get(body, "metadata", "uid"))
   req:respond(201, face:headers(JSON), CREATED)
 end

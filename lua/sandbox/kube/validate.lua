@@ -19,8 +19,7 @@ local LABEL_VALUE = "a valid label must be an empty string or consist of alphanu
   .. "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 
 local function shown(v)
-  if type(v) == "string" then return json.encode(v) end
-  if type(v) == "table" then return json.encode(v) end
+  if type(v) == "string" or type(v) == "table" or v == json.null then return json.encode(v) end
   return tostring(v)
 end
 
@@ -52,7 +51,6 @@ function validate.new()
   function c.unsupported(field, v, allowed)
     local words = {}
     for i, word in ipairs(allowed) do words[i] = shown(word) end
-    table.sort(words)
     add("FieldValueNotSupported", field, ("Unsupported value: %s: supported values: %s"):format(shown(v), table.concat(words, ", ")))
   end
   return c
@@ -70,7 +68,7 @@ local function is_subdomain(s)
 end
 
 local function too_long(limit)
-  return ("must be no more than %d bytes"):format(limit)
+  return ("must be no more than %d characters"):format(limit)
 end
 
 -- Each answers nil when fine, else why not.
@@ -136,7 +134,7 @@ local function owner_references(c, list)
 end
 
 local NAME_RULES = {
-  services = validate.label_1035, namespaces = validate.label_name,
+  services = validate.label_name, namespaces = validate.label_name,
   ["roles.rbac.authorization.k8s.io"] = validate.any_name, ["rolebindings.rbac.authorization.k8s.io"] = validate.any_name,
   ["clusterroles.rbac.authorization.k8s.io"] = validate.any_name,
   ["clusterrolebindings.rbac.authorization.k8s.io"] = validate.any_name,

@@ -167,7 +167,7 @@ local function tolerations(c, list, field)
   end
 end
 
-local RESTARTS = { "Always", "Never", "OnFailure" }
+local RESTARTS = { "Always", "OnFailure", "Never" }
 
 function pod.spec(c, spec, field)
   local volumes = volumes_of(c, spec.volumes, field .. ".volumes")

@@ -49,7 +49,8 @@ function writer.body(r, req)
   local v, err = (kind:find("yaml", 1, true) and decode_yaml or decode_json)(text)
   if not value.is_map(v) then
     local why = err and (err.message or tostring(err)) or "unexpected value"
-    status.bad_request(("the object provided is unrecognized (must be of type %s): %s"):format(r.kind, why))
+    status.bad_request(("the object provided is unrecognized (must be of type %s): couldn't get version/kind; json parse error: %s")
+      :format(r.kind, why))
   end
   return v
 end
@@ -78,8 +79,12 @@ writer.options = options
 local function check_kind(r, body)
   if body.kind == nil and body.apiVersion == nil then return end
   if body.kind ~= r.kind or body.apiVersion ~= r.api_version then
-    status.bad_request(('%s in version "%s" cannot be handled as a %s: no kind "%s" is registered for version "%s"'):format(
-      tostring(body.kind), r.version, r.kind, tostring(body.kind), tostring(body.apiVersion)))
+    local function package(api_version)
+      return api_version:match("^([^./]*)[^/]*/") or "core"
+    end
+    local version = tostring(body.apiVersion)
+    status.bad_request(('%s in version "%s" cannot be handled as a %s: converting (%s.%s) to (%s.%s): unknown conversion'):format(
+      tostring(body.kind), version:match("[^/]*$"), r.kind, version:match("[^/]*$"), tostring(body.kind), package(r.api_version), r.kind))
   end
 end
 
