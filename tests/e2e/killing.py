@@ -52,7 +52,7 @@ def in_process(body):
 class Serving:
     """`eirun sandbox serve` in a folder of its own."""
 
-    def __init__(self, directory, clock="200x"):
+    def __init__(self, directory, clock="80x"):
         self.process = subprocess.Popen([EIRUN, "sandbox", "serve", directory, "--clock", clock], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
