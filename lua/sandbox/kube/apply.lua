@@ -127,6 +127,8 @@ end
 function apply.update(live, new, field, who, time)
   who.operation = "Update"
   local entries = managers_of(live, new)
+  -- An object that nobody manages any more stays so.
+  if live and #entries == 0 then return with_managers(new, entries) end
   -- The scale endpoint's entries carry no time.
   if who.subresource == "scale" then time = nil end
   local change = typed.compare(live or { metadata = {} }, new, field)

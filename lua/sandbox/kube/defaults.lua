@@ -225,6 +225,25 @@ kinds["endpointslices.discovery.k8s.io"] = function(slice)
   for _, port in ipairs(slice.ports or {}) do fill(port, { name = "", protocol = "TCP" }) end
 end
 
+kinds["networkpolicies.networking.k8s.io"] = function(policy)
+  local spec = policy.spec or {}
+  local types = json.array { "Ingress" }
+  if spec.egress then types[2] = "Egress" end
+  fill(spec, { policyTypes = types })
+end
+
+kinds["csidrivers.storage.k8s.io"] = function(driver)
+  driver.spec = driver.spec or {}
+  fill(driver.spec, { attachRequired = true, fsGroupPolicy = "ReadWriteOnceWithFSType", podInfoOnMount = false,
+    requiresRepublish = false, seLinuxMount = false, storageCapacity = false, volumeLifecycleModes = json.array { "Persistent" } })
+end
+
+function kinds.endpoints(endpoints)
+  for _, subset in ipairs(endpoints.subsets or {}) do
+    for _, port in ipairs(subset.ports or {}) do fill(port, { protocol = "TCP" }) end
+  end
+end
+
 function kinds.nodes(node)
   if node.status and node.status.capacity then fill(node.status, { allocatable = node.status.capacity }) end
 end

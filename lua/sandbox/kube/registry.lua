@@ -210,6 +210,8 @@ function Registry:overwrite(r, rec, new, opts)
     strategy.update(self, r, new, old)
     if r.generation and opts.subresource ~= "binding" and spec_changed(new, old) then
       new.metadata.generation = (old.metadata.generation or 0) + 1
+    elseif r.notes_count and not value.equal(new.metadata.annotations, old.metadata.annotations) then
+      new.metadata.generation = (old.metadata.generation or 0) + 1
     end
     check(r, new, old)
   end
@@ -284,10 +286,25 @@ local PATCHES = {
 
 Registry.patch_types = PATCHES
 
+local function check_identity(r, rec, new)
+  local meta = new.metadata or {}
+  if new.kind ~= r.kind or new.apiVersion ~= r.api_version then
+    status.raise(422, "Invalid", "the server rejected our request due to an error in our request", {})
+  end
+  if meta.name ~= rec.name then
+    status.bad_request(("the name of the object (%s) does not match the name on the URL (%s)"):format(tostring(meta.name), rec.name))
+  end
+  if meta.uid ~= rec.uid then
+    status.invalid(r.kind, r.group, rec.name, { { reason = "FieldValueInvalid", field = "metadata.uid",
+      message = ("Invalid value: %q: field is immutable"):format(tostring(meta.uid or "")) } })
+  end
+end
+
 -- The object that a patch makes out of rec's, normalised.
 function Registry:patched(r, rec, kind, body, opts)
   local new = PATCHES[kind](r, typed_out(r, rec.obj), body)
   if type(new) ~= "table" then status.bad_request("the patch leaves no object") end
+  check_identity(r, rec, new)
   if new.metadata and new.metadata.resourceVersion == tostring(rec.rv) then
     new = value.with(new, { "metadata", "resourceVersion" }, nil)
   end
@@ -306,7 +323,10 @@ local function typed_problem(r, name, problems)
 end
 
 local function check_config(r, ns, name, config)
-  if config.kind ~= r.kind or config.apiVersion ~= r.api_version then
+  if config.apiVersion == r.api_version and config.kind ~= r.kind then
+    status.bad_request(("invalid object type: %s/%s, Kind=%s"):format(r.group, r.version, tostring(config.kind)))
+  end
+  if config.apiVersion ~= r.api_version then
     status.bad_request(("the API version in the data (%s) does not match the expected API version (%s)"):format(
       tostring(config.apiVersion), r.api_version))
   end

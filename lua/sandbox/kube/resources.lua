@@ -5,7 +5,8 @@ local resources = {}
 local ALL = { "all" }
 
 -- ns: namespaced. short, categories: as `kubectl api-resources` shows them. status: has a status subresource.
--- generation: counts spec changes. keep: DELETE answers the object instead of a Status. fields: field selectors beside
+-- generation: counts spec changes (notes_count: those of annotations too).
+-- keep: DELETE answers the object instead of a Status. fields: field selectors beside
 -- metadata.name and metadata.namespace, path -> where the value is. upsert: PUT creates what is missing.
 local TABLE = {
   { "pods", "Pod", "v1", ns = true, short = { "po" }, categories = ALL, status = true, generation = true, keep = true,
@@ -14,7 +15,8 @@ local TABLE = {
       "status.podIP", "status.nominatedNodeName", "spec.hostNetwork" } },
   { "services", "Service", "v1", ns = true, short = { "svc" }, categories = ALL, status = true, keep = true,
     fields = { "spec.clusterIP", "spec.type" } },
-  { "endpoints", "Endpoints", "v1", ns = true, short = { "ep" } },
+  { "endpoints", "Endpoints", "v1", ns = true, short = { "ep" },
+    warning = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice" },
   { "nodes", "Node", "v1", short = { "no" }, status = true, fields = { "spec.unschedulable" } },
   { "namespaces", "Namespace", "v1", short = { "ns" }, status = true, keep = true, subs = { "finalize" },
     fields = { "status.phase" } },
@@ -33,7 +35,7 @@ local TABLE = {
   { "resourcequotas", "ResourceQuota", "v1", ns = true, short = { "quota" }, status = true, keep = true },
   { "limitranges", "LimitRange", "v1", ns = true, short = { "limits" } },
   { "deployments", "Deployment", "apps/v1", ns = true, short = { "deploy" }, categories = ALL, status = true,
-    generation = true, scale = true },
+    generation = true, notes_count = true, scale = true },
   { "replicasets", "ReplicaSet", "apps/v1", ns = true, short = { "rs" }, categories = ALL, status = true,
     generation = true, scale = true },
   { "statefulsets", "StatefulSet", "apps/v1", ns = true, short = { "sts" }, categories = ALL, status = true,
@@ -98,8 +100,10 @@ local function finish(row)
   local r = {
     plural = row[1], kind = row[2], group = group, version = version, api_version = row[3],
     singular = row[2]:lower(), namespaced = row.ns or false, short = row.short, categories = row.categories,
-    status = row.status, scale = row.scale, generation = row.generation, keep = row.keep, upsert = row.upsert,
-    need_rv = row.need_rv, subs = row.subs or {}, verbs = row.verbs or VERBS, fields = fields_of(row), extra_fields = row.fields,
+    status = row.status, scale = row.scale, generation = row.generation, notes_count = row.notes_count,
+    keep = row.keep, upsert = row.upsert,
+    need_rv = row.need_rv, warning = row.warning,
+    subs = row.subs or {}, verbs = row.verbs or VERBS, fields = fields_of(row), extra_fields = row.fields,
     id = group == "" and row[1] or row[1] .. "." .. group,
     schema = (group == "" and "core" or group:match("^[^.]+")) .. "." .. version .. "." .. row[2],
   }

@@ -167,8 +167,15 @@ function rules.configmaps(c, new, old)
   kept(c, new, old, { "data", "binaryData" })
 end
 
+-- What secrets of a known type must hold.
+local SECRET_KEYS = { ["kubernetes.io/tls"] = { "tls.crt", "tls.key" }, ["kubernetes.io/dockerconfigjson"] = { ".dockerconfigjson" },
+  ["kubernetes.io/ssh-auth"] = { "ssh-privatekey" } }
+
 function rules.secrets(c, new, old)
   data_keys(c, new.data, "data")
+  for _, key in ipairs(SECRET_KEYS[new.type] or {}) do
+    if not (new.data or {})[key] then c.required(("data[%s]"):format(key)) end
+  end
   if old then
     validate.immutable(c, new.type, old.type, "type")
     kept(c, new, old, { "data" })
@@ -193,7 +200,7 @@ local function source_of(spec)
   for _, key in ipairs(VOLUME_SOURCES) do
     if spec[key] then found[#found + 1] = key end
   end
-  return found[1], #found
+  return found[1], found[2]
 end
 
 function rules.persistentvolumes(c, new, old)
@@ -203,15 +210,15 @@ function rules.persistentvolumes(c, new, old)
   if not spec.capacity or next(spec.capacity) == nil then c.required("spec.capacity") end
   if not storage then c.unsupported("spec.capacity", spec.capacity or json.null, { "storage" }) end
   if storage and quantity.milli(storage) <= 0 then c.invalid("spec.capacity[storage]", storage, "must be greater than zero") end
-  local source, count = source_of(spec)
-  if count == 0 then c.required("spec", "must specify a volume type") end
-  if count > 1 then c.forbidden("spec." .. source, "may not specify more than 1 volume type") end
+  if not value.contains({ "Delete", "Recycle", "Retain" }, spec.persistentVolumeReclaimPolicy) then
+    c.unsupported("spec.persistentVolumeReclaimPolicy", spec.persistentVolumeReclaimPolicy, { "Delete", "Recycle", "Retain" })
+  end
+  local source, second = source_of(spec)
+  if not source then c.required("spec", "must specify a volume type") end
+  if second then c.forbidden("spec." .. second, "may not specify more than 1 volume type") end
   if spec.csi then
     if (spec.csi.driver or "") == "" then c.required("spec.csi.driver") end
     if (spec.csi.volumeHandle or "") == "" then c.required("spec.csi.volumeHandle") end
-  end
-  if not value.contains({ "Delete", "Recycle", "Retain" }, spec.persistentVolumeReclaimPolicy) then
-    c.unsupported("spec.persistentVolumeReclaimPolicy", spec.persistentVolumeReclaimPolicy, { "Delete", "Recycle", "Retain" })
   end
   if old and source and not value.equal(spec[source], old.spec[source]) then
     c.forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation")

@@ -27,9 +27,9 @@ function subs.scale_of(obj)
     status = { replicas = value.get(obj, "status", "replicas") or 0, selector = selector.text(selector.from_object(obj.spec.selector)) } }
 end
 
-local function check_scale(r, name, replicas)
+local function check_scale(name, replicas)
   if replicas ~= nil and (math.type(replicas) ~= "integer" or replicas < 0) then
-    status.invalid(r.kind, r.group, name, { { reason = "FieldValueInvalid", field = "spec.replicas",
+    status.invalid("Scale", "autoscaling", name, { { reason = "FieldValueInvalid", field = "spec.replicas",
       message = ("Invalid value: %s: must be greater than or equal to 0"):format(tostring(replicas)) } })
   end
 end
@@ -37,7 +37,7 @@ end
 -- Sets spec.replicas; scale is a Scale object. Controllers scale with this, too.
 function subs.set_scale(reg, r, ns, name, scale, opts)
   local replicas = value.get(scale, "spec", "replicas") or 0
-  check_scale(r, name, replicas)
+  check_scale(name, replicas)
   opts.subresource = "scale"
   local rec = reg:get(r, ns, name)
   local rv = value.get(scale, "metadata", "resourceVersion")

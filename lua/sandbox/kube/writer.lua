@@ -94,6 +94,7 @@ local function stored(r, body)
 end
 
 local function answer(face, at, req, code, rec, opts)
+  if at.r.warning then table.insert(opts.warnings, at.r.warning) end
   req:respond(code, face:headers(JSON, opts.warnings), reader.object(face, at.r, rec, req) .. "\n")
 end
 writer.answer = answer

@@ -181,7 +181,7 @@ function Deployments:note_revision(d, revision)
   if revision_of(d) == revision then return end
   self.reg:modify(R, d.metadata.namespace, d.metadata.name, function(old)
     return value.with(old, { "metadata", "annotations", REVISION }, tostring(revision))
-  end, WHO)
+  end, { manager = WHO.manager, subresource = "status" })
 end
 
 function Deployments:set_conditions(d, conditions)
