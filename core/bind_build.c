@@ -4,6 +4,7 @@
 #include "modules.h"
 
 #include <jansson.h>
+#include <llhttp.h>
 #include <openssl/crypto.h>
 #include <sqlite3.h>
 #include <uv.h>
@@ -19,7 +20,10 @@ int luaopen_eirun_core_build(lua_State *L) {
     lua_pushliteral(L, EIRUN_VERSION);
     lua_setfield(L, -2, "version");
     lua_newtable(L);
+    add(L, "Lua", LUA_VERSION_MAJOR "." LUA_VERSION_MINOR "." LUA_VERSION_RELEASE);
     add(L, "libuv", uv_version_string());
+    lua_pushfstring(L, "llhttp %d.%d.%d", LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
     add(L, "OpenSSL", OpenSSL_version(OPENSSL_VERSION_STRING));
     add(L, "SQLite", sqlite3_libversion());
     add(L, "jansson", JANSSON_VERSION);

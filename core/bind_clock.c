@@ -8,8 +8,12 @@
 
 static const char *const kinds[] = {"real", "virtual", "scaled", NULL};
 
+// A clock at real pace that shows another date is "real", too: what a program on a serving sandbox has.
 static int l_kind(lua_State *L) {
-    lua_pushstring(L, kinds[er_clock_kind(er_runtime_of(L))]);
+    struct er_runtime *rt = er_runtime_of(L);
+    enum er_clock_kind kind = er_clock_kind(rt);
+    bool real_pace = kind == ER_CLOCK_SCALED && rt->factor >= 1 && rt->factor <= 1;
+    lua_pushstring(L, kinds[real_pace ? ER_CLOCK_REAL : kind]);
     return 1;
 }
 

@@ -6,11 +6,10 @@ local M = { number = build.version }
 
 function M.run(options)
   if options.output == "jsonl" then
-    print(json.encode { eirun = build.version, lua = _VERSION, libraries = build.libraries })
+    print(json.encode { eirun = build.version, libraries = build.libraries })
     return 0
   end
   print("eirun " .. build.version)
-  print(_VERSION)
   for _, library in ipairs(build.libraries) do
     print(library)
   end
