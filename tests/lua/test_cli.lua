@@ -274,6 +274,15 @@ return play.book { name = "x", run = function(p) p:step("spin", function() %s en
     t.eq(run.stderr, "", body)
     local last = assert(json.decode(run.stdout:match("([^\n]+)\n$")))
     t.eq({ last.event, last.outcome }, { "run", "cancelled" }, body)
+    local failed = 0
+    for line in run.stdout:gmatch("[^\n]+") do
+      local event = json.decode(line)
+      if event.event == "step" then
+        t.eq({ event.outcome, event.error.kind }, { "failed", "cancelled" }, body)
+        failed = failed + 1
+      end
+    end
+    t.eq(last.failed, failed, body)
   end
 end)
 

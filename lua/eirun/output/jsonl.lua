@@ -59,8 +59,10 @@ function Jsonl:note(step, text)
   emit { event = "note", name = step and step.name, text = text }
 end
 
+-- A program reads six outcomes: a step that was stopped has failed, and its error's kind says `cancelled`.
 function Jsonl:step_finished(step)
-  emit { event = "step", name = step.name, outcome = step.outcome, seconds = step.seconds, clock_seconds = step.clock_seconds,
+  local outcome = step.outcome == "cancelled" and "failed" or step.outcome
+  emit { event = "step", name = step.name, outcome = outcome, seconds = step.seconds, clock_seconds = step.clock_seconds,
     changes = json.array(step.changes), error = error_fields(step.error) }
 end
 
@@ -75,6 +77,7 @@ function Jsonl:run_finished(summary)
   for key, value in pairs(summary) do
     event[key] = value
   end
+  event.failed, event.cancelled = summary.failed + summary.cancelled, nil
   event.error = error_fields(summary.error)
   emit(event)
 end

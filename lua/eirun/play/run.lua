@@ -237,6 +237,7 @@ function M.run(book, values, out)
     updated = run.counts.updated or 0,
     unchanged = run.counts.unchanged or 0,
     failed = run.counts.failed or 0,
+    cancelled = run.counts.cancelled or 0,
     seconds = clock.monotonic() - started,
     clock_seconds = task.now() - clock_started,
     result = run.result or {},
