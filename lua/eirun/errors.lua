@@ -13,6 +13,7 @@ local M = {}
 ---@field operation? string the call that failed, `CreateClusterNodePool`
 ---@field object? string what it was about, `node pool 'bert-gpu'`
 ---@field code? string the server's own code
+---@field ec? string OSS's finer code
 ---@field status? integer HTTP status
 ---@field request_id? string what the vendor's support asks for
 ---@field hint? string what to do next
@@ -33,6 +34,7 @@ end
 local function facts(err)
   local list = {}
   if err.code then list[#list + 1] = tostring(err.code) end
+  if err.ec then list[#list + 1] = "EC " .. tostring(err.ec) end
   if err.request_id then list[#list + 1] = "request id " .. tostring(err.request_id) end
   return #list > 0 and " (" .. table.concat(list, ", ") .. ")" or ""
 end
@@ -98,7 +100,7 @@ end
 function M.wrap(err, message, fields)
   local cause = M.from(err)
   local outer = M.new(cause.kind, message, {
-    code = cause.code, status = cause.status, request_id = cause.request_id, retryable = cause.retryable,
+    code = cause.code, ec = cause.ec, status = cause.status, request_id = cause.request_id, retryable = cause.retryable,
     retry_after = cause.retry_after, operation = cause.operation, object = cause.object, cause = cause,
   })
   for key, value in pairs(fields or {}) do outer[key] = value end

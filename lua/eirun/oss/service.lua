@@ -3,6 +3,7 @@
 local crypto = require "eirun.core.crypto"
 local errors = require "eirun.errors"
 local http = require "eirun.http"
+local refusals = require "eirun.oss.errors"
 local sign = require "eirun.oss.sign"
 local target = require "eirun.target"
 local task = require "eirun.task"
@@ -10,27 +11,6 @@ local wire = require "eirun.wire"
 local xml = require "eirun.oss.xml"
 
 local M = {}
-
--- code -> kind, hint
-local codes = {
-  NoSuchKey = { "not_found" },
-  NoSuchBucket = { "not_found", "make the bucket, or check its name and region" },
-  NoSuchUpload = { "not_found" },
-  BucketAlreadyExists = { "conflict", "bucket names are global: choose another one" },
-  FileAlreadyExists = { "conflict", "a published object is not overwritten: choose a new version" },
-  AccessDenied = { "denied", "grant the key oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, and check its region" },
-  InvalidAccessKeyId = { "denied", "the access key does not exist; check ALIBABA_CLOUD_ACCESS_KEY_ID" },
-  SignatureDoesNotMatch = { "denied", "the access key's secret is wrong, or a proxy changed the request" },
-  SecurityTokenExpired = { "denied", "the temporary keys have expired; get new ones" },
-  RequestTimeTooSkewed = { "denied", "set this machine's clock: more than 15 minutes off" },
-  SecondLevelDomainForbidden = { "invalid", "this endpoint wants the bucket in the host name" },
-  UserDisable = { "denied", "the account is in arrears" },
-  InvalidBucketName = { "invalid", "3 to 63 of a-z, 0-9 and '-', a letter or digit at both ends" },
-  InvalidDigest = { "network" },
-}
-
-local throttling = { DownloadTrafficRateLimitExceeded = true, UploadTrafficRateLimitExceeded = true, MetaOperationQpsLimitExceeded = true,
-  TotalQpsLimitExceeded = true, ActiveRequestLimitExceeded = true, CpuLimitExceeded = true, QpsLimitExceeded = true }
 
 ---@class eirun.OssCall
 ---@field method string
@@ -90,25 +70,17 @@ local function error_body(call, reply)
   return text and crypto.unbase64(text) or ""
 end
 
-local function kind_of(code, status)
-  if throttling[code] or status == 503 or status == 429 then return "throttled" end
-  if codes[code] then return codes[code][1], codes[code][2] end
-  if status == 404 then return "not_found" end
-  if status == 403 then return "denied" end
-  if status == 412 or status == 409 then return "conflict" end
-  return status >= 500 and "internal" or "invalid"
-end
-
 local function failure(call, reply)
   local text = error_body(call, reply)
   local root = xml.parse(text)
   local body = root and root.Error and root.Error[1]
   if type(body) ~= "table" then body = {} end
   local code = xml.text(body, "Code") or tostring(reply.status)
-  local kind, hint = kind_of(code, reply.status)
+  local ec = xml.text(body, "EC") or reply.headers:get "x-oss-ec"
+  local kind, hint = refusals.judge(code, { status = reply.status, ec = ec, endpoint = xml.text(body, "Endpoint") })
   local words = xml.text(body, "Message") or ("the server answered %d with %s"):format(reply.status, http.excerpt(text))
   return errors.new(kind, ("cannot %s %s: %s"):format(call.verb, object_of(call), words), {
-    code = code, ec = xml.text(body, "EC"), status = reply.status, object = object_of(call), operation = call.verb, hint = hint,
+    code = code, ec = ec, status = reply.status, object = object_of(call), operation = call.verb, hint = hint,
     request_id = xml.text(body, "RequestId") or reply.headers:get "x-oss-request-id", retryable = kind == "throttled" or nil,
   })
 end
