@@ -85,4 +85,34 @@ function lag.scaled(factor, replace)
   return seconds
 end
 
+local function bad(text, why)
+  local errors = require "eirun.errors"
+  errors.raise("invalid", ("--lag %s: %s"):format(text, why), { code = "usage",
+    hint = "as in 0.1,hpa_sync=2: a factor for all, seconds by name" })
+end
+
+--- Reads what `--lag` says: a factor for all delays, and single ones in seconds.
+---@param text string as in `0.1,hpa_sync=2`
+---@return number|nil factor
+---@return table<string, number> seconds by name
+--- Example: `lag.parse "0.1,node_boot=2"` gives 0.1 and `{ node_boot = 2 }`.
+--- Raises kind "invalid" for text that is neither, naming the nearest delay.
+function lag.parse(text)
+  local factor, seconds = nil, {}
+  for part in text:gmatch "[^,]+" do
+    local name, number = part:match "^%s*([%a_]+)=([%d.]+)%s*$"
+    local value = tonumber(number or part)
+    if not value or value < 0 then bad(text, ("'%s' is neither a factor nor name=seconds"):format(part)) end
+    if not name then
+      factor = value
+    elseif lag.facts[name] then
+      seconds[name] = value
+    else
+      local near = require("eirun.spec").nearest(name, lag.facts)
+      bad(text, ("no delay is called '%s'%s"):format(name, near and (", did you mean '%s'?"):format(near) or ""))
+    end
+  end
+  return factor, seconds
+end
+
 return lag

@@ -166,6 +166,7 @@ local function start_sandbox(dir, options)
   local vm = require "eirun.core.vm"
   local kind = choose_clock(options.clock or options.kubeconfig and "real" or "virtual")
   local args = { dir = dir, mode = "inprocess", clock = kind, seed = options.seed or 1, kubeconfig = options.kubeconfig }
+  if options.lag then args.lag_scale, args.lag = require("eirun.lag").parse(options.lag) end
   local state = vm.start { entry = "sandbox.main", args = json.encode(args) }
   local text, err = state:ready()
   if not text then

@@ -31,9 +31,9 @@ local function settle_directory(dir)
 end
 
 -- A part that this build lacks is left out; one that fails to load is an error. A real control plane
--- takes the place of the emulated one.
+-- takes the place of the emulated one; the metrics adapter is then registered there.
 local function start_part(ctx, name)
-  if name == "sandbox.kube" and ctx.options.kubeconfig then return end
+  if name == "sandbox.kube" and ctx.options.kubeconfig then name = "sandbox.aggregation" end
   local found, part = pcall(require, name)
   if not found then
     if tostring(part):find("module '" .. name .. "' not found", 1, true) then return end

@@ -60,8 +60,9 @@ local function serve(options, words)
   local dir = words[2] or usage "which directory? eirun sandbox serve DIR"
   local kind = choose_clock(options.clock)
   dir = absolute(dir)
-  local state = require("eirun.core.vm").start { entry = "sandbox.main",
-    args = json.encode { dir = dir, mode = "serve", clock = kind, seed = options.seed or 1 } }
+  local args = { dir = dir, mode = "serve", clock = kind, seed = options.seed or 1 }
+  if options.lag then args.lag_scale, args.lag = require("eirun.lag").parse(options.lag) end
+  local state = require("eirun.core.vm").start { entry = "sandbox.main", args = json.encode(args) }
   local text, err = state:ready()
   if not text then error(errors.wrap(lock_failure(dir) or err, ("cannot serve a sandbox in %s"):format(dir)), 0) end
   say "ready"
