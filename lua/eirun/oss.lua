@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Buckets and objects.
 local errors = require "eirun.errors"
-local fs = require "eirun.core.fs"
 local resource = require "eirun.resource"
 local service = require "eirun.oss.service"
 local sign = require "eirun.oss.sign"
@@ -9,7 +8,7 @@ local spec = require "eirun.spec"
 local target = require "eirun.target"
 local task = require "eirun.task"
 local tree = require "eirun.oss.tree"
-local upload = require "eirun.oss.upload"
+local transfer = require "eirun.oss.transfer"
 local wire = require "eirun.wire"
 local xml = require "eirun.oss.xml"
 
@@ -26,21 +25,31 @@ Bucket.__tostring = function(self) return "oss://" .. self.name end
 local bucket_rules = {
   name = { type = "string", required = true, match = "^[a-z0-9][a-z0-9-]*[a-z0-9]$", says = "a bucket's name: a-z, 0-9 and '-'",
     check = function(name) return (#name < 3 or #name > 63) and "must have 3 to 63 characters" or nil end },
-  region = { type = "string" },
+  region = { type = "string" }, endpoint = { type = "string" },
+  kind = { type = "string", check = function(kind)
+    return not service.endpoint_kinds[kind] and "is public, internal, dualstack, accelerate or accelerate-overseas" or nil end },
+  addressing = { type = "string", match = "^[a-z]+$", says = "virtual, path or cname" },
+  signature = { type = "string", match = "^v[14]$", says = "v4 or v1" },
 }
 
 ---A bucket by its name; nothing is asked yet.
 ---@param name string
----@param region? string default the run's
+---@param opts? string|{region?: string, endpoint?: string, kind?: string, addressing?: string, signature?: string} a string is the region,
+---  default the run's; kind is one of public, internal, dualstack, accelerate, accelerate-overseas; addressing is virtual, path or cname
 ---@return eirun.Bucket
----Example: `local models = oss.bucket(arg.bucket)`. Raises "invalid" for a name that no bucket can have.
-function M.bucket(name, region)
-  spec.check("oss.bucket", { name = name, region = region }, bucket_rules)
-  return setmetatable({ name = name, region = region or target.current().region }, Bucket)
+---Example: `local models = oss.bucket(arg.bucket)`; `oss.bucket("models", { kind = "internal" })`.
+---Raises "invalid" for a name that no bucket can have.
+function M.bucket(name, opts)
+  opts = type(opts) == "table" and opts or { region = opts }
+  local given = { name = name }
+  for key, value in pairs(opts) do given[key] = value end
+  spec.check("oss.bucket", given, bucket_rules)
+  local place = { endpoint = opts.endpoint, kind = opts.kind, addressing = opts.addressing, signature = opts.signature }
+  return setmetatable({ name = name, region = opts.region or target.current().region, place = place }, Bucket)
 end
 
 local function call(self, given)
-  given.bucket, given.region = self.name, self.region
+  given.bucket, given.region, given.place = self.name, self.region, self.place
   return service.call(given)
 end
 
@@ -81,40 +90,101 @@ function Bucket:list(opts)
   return objects, folders
 end
 
----Writes an object: a string, or a file of any size.
----@param key string
----@param content string|{file: string}
----@param opts? {type?: string, forbid_overwrite?: boolean, meta?: table<string, string>}
----Example: `bucket:put("notes.txt", "hello")`; `bucket:put("big.bin", { file = "/tmp/big.bin" })`.
----Raises "conflict" with forbid_overwrite when it exists, "network" when it does not arrive whole.
-function Bucket:put(key, content, opts)
-  opts = opts or {}
+---@class eirun.OssJob
+---@field direction "upload"|"download"
+---@field key string
+---@field path string
+---@field size? integer
+---@field headers? table<string, string> lower-case names
+---@field part_size? integer
+---@field upload_id? string one to go on with, whoever began it
+
+---@class eirun.OssReport
+---@field files integer that are where they should be
+---@field bytes integer of these
+---@field sent integer bytes that this run moved into place
+---@field skipped integer bytes that were there already, from an interrupted run
+---@field resent integer requests that were repeated because their bytes arrived changed
+---@field failed {key: string, path: string, error: eirun.Error}[]
+---@field notes {key: string, path: string, text: string}[] what was mended on the way, the first hundred
+---@field not_tried integer files that were left out after an error that all would have met
+---@field seconds number
+
+---@class eirun.OssProgress
+---@field files integer done, skipped ones included
+---@field files_total integer|nil nil while the list is still being read
+---@field bytes integer done, what a run before had sent included
+---@field bytes_total integer|nil
+---@field moved integer bytes on the wire in this run
+---@field failed integer
+---@field rate number bytes a second of the last seconds
+---@field eta number|nil seconds; nil while nothing can be said
+---@field seconds number
+
+local function headers_of(opts)
   local headers = { ["content-type"] = opts.type or "application/octet-stream",
     ["x-oss-forbid-overwrite"] = opts.forbid_overwrite and "true" or nil }
+  for name, value in pairs(opts.headers or {}) do headers[name:lower()] = value end
   for name, value in pairs(opts.meta or {}) do headers["x-oss-meta-" .. name:lower()] = value end
+  return headers
+end
+
+local transfer_options = { "parallel", "part_size", "bandwidth_limit", "on_progress", "resume" }
+
+local function one(self, job, opts)
+  local chosen = {}
+  for _, name in ipairs(transfer_options) do chosen[name] = opts[name] end
+  local report = transfer.run(self, { job }, chosen)
+  if report.failed[1] then error(report.failed[1].error, 0) end
+  return report
+end
+
+---Writes an object: a string, or a file of any size. A file that was begun before goes on where it stopped.
+---@param key string
+---@param content string|{file: string}
+---@param opts? {type?: string, forbid_overwrite?: boolean, meta?: table<string, string>, headers?: table<string, string>,
+---  parallel?: integer,
+---  part_size?: integer, bandwidth_limit?: number, on_progress?: fun(p: eirun.OssProgress), resume?: boolean, upload_id?: string}
+---@return eirun.OssReport|nil report for a file
+---Example: `bucket:put("notes.txt", "hello")`; `bucket:put("big.bin", { file = "/tmp/big.bin" })`.
+---Raises "conflict" with forbid_overwrite when it exists or the file changes meanwhile, "network" when it does not arrive whole.
+function Bucket:put(key, content, opts)
+  opts = opts or {}
+  local headers = headers_of(opts)
   if type(content) == "table" then
-    local stat = errors.check(fs.stat(content.file))
-    return upload.put(self, key, { path = content.file, size = stat.size }, { headers = headers })
+    return one(self, { direction = "upload", key = key, path = content.file, headers = headers, upload_id = opts.upload_id }, opts)
   end
   call(self, { method = "PUT", key = key, body = content, headers = headers, verb = "upload" })
 end
 
 ---Reads an object: its text, or into a file that is renamed into place when its CRC-64 is right.
 ---@param key string
----@param opts? {file?: string, max?: integer}
----@return string|nil text nil when it went into a file
----Example: `bucket:get("model.bin", { file = "/tmp/model.bin" })`. Raises "not_found" for a key that is not there.
-function Bucket:get(key, opts)
-  opts = opts or {}
-  if not opts.file then return call(self, { method = "GET", key = key, verb = "read", max_body = opts.max }).body end
-  local part = opts.file .. ".part"
-  local reply = call(self, { method = "GET", key = key, verb = "download", sink = { file = part, digest = { "crc64" } } })
-  local theirs = service.u64(reply.headers:get "x-oss-hash-crc64ecma")
-  if theirs and theirs ~= reply.digests.crc64 then
-    fs.remove(part)
-    errors.raise("network", ("oss://%s/%s arrived changed: its CRC-64 differs"):format(self.name, key))
+---@param into? string|{file?: string, max?: integer} a path, or options
+---@param opts? {max?: integer, parallel?: integer, part_size?: integer, bandwidth_limit?: number, resume?: boolean,
+---  on_progress?: fun(p: eirun.OssProgress)}
+---@return string|eirun.OssReport text, or for a file the report
+---Example: `local text = bucket:get "notes.txt"`; `bucket:get("model.bin", "/tmp/model.bin")`.
+---Raises "not_found" for a key that is not there, "network" when it does not arrive whole, "quota" when the disk is full.
+function Bucket:get(key, into, opts)
+  if type(into) == "table" then
+    opts, into = into, into.file
   end
-  errors.check(fs.rename(part, opts.file))
+  opts = opts or {}
+  if not into then return call(self, { method = "GET", key = key, verb = "read", max_body = opts.max }).body end
+  return one(self, { direction = "download", key = key, path = into }, opts)
+end
+
+---Moves many files, side by side, large ones in parts; what an interrupted run had moved is not moved again, every byte is verified by
+---CRC-64. A file that fails is listed in the report and does not stop the others; an error that all would meet does.
+---@param jobs eirun.OssJob[]|fun(): eirun.OssJob|nil a list, or what gives the next one
+---@param opts? {jobs?: integer, parallel?: integer, part_size?: integer, bandwidth_limit?: number, resume?: boolean,
+---  stop_on_error?: boolean,
+---  on_progress?: fun(p: eirun.OssProgress)} bandwidth_limit in bytes a second
+---@return eirun.OssReport
+---Example: `bucket:transfer({ { direction = "upload", key = "a", path = "a.bin" } }, { jobs = 8 }).failed[1]`.
+---Raises "invalid" for options that are none, "denied" without credentials; what fails for one file is in the report.
+function Bucket:transfer(jobs, opts)
+  return transfer.run(self, jobs, opts)
 end
 
 ---What is known of an object without reading it; nil when there is none.
@@ -189,8 +259,9 @@ end
 function Bucket:sign(key, seconds, method)
   local keys = target.current().credentials:get()
   local query = sign.v4_presign({ method = method or "GET", bucket = self.name, key = key, headers = {}, key_id = keys.access_key_id,
-    key_secret = keys.access_key_secret, region = self.region, now = task.now() }, seconds or 3600)
-  return ("https://%s.oss-%s.aliyuncs.com/%s?%s"):format(self.name, self.region, wire.encode_path(key), wire.query(query, true))
+    key_secret = keys.access_key_secret, token = keys.security_token, region = self.region, now = task.now() }, seconds or 3600)
+  local url, path = service.where { bucket = self.name, key = key, region = self.region, place = self.place }
+  return ("%s://%s%s?%s"):format(url.scheme, url.host, path, wire.query(query, true))
 end
 
 return M

@@ -37,11 +37,23 @@ end
 local function put_part(world, call)
   local number = tonumber(call.query.partNumber)
   world.parts[number] = call.body
+  world.part_puts = (world.part_puts or 0) + 1
   local crc = crypto.crc64(call.body)
   if world.corrupt_part == number then
     world.corrupt_part, crc = nil, crc ~ 1
   end
   return 200, "", { etag = '"' .. crypto.hex(crypto.md5(call.body)):upper() .. '"', ["x-oss-hash-crc64ecma"] = unsigned(crc) }
+end
+
+local function list_parts(world, upload_id)
+  if upload_id ~= "OLD" then return 404, error_xml("NoSuchUpload", "no such upload") end
+  local lines = {}
+  for number, data in pairs(world.parts) do
+    lines[#lines + 1] = ("<Part><PartNumber>%d</PartNumber><ETag>\"%s\"</ETag>"
+      .. "<Size>%d</Size><HashCrc64ecma>%s</HashCrc64ecma></Part>"):format(
+      number, crypto.hex(crypto.md5(data)):upper(), #data, unsigned(crypto.crc64(data)))
+  end
+  return 200, "<ListPartsResult><IsTruncated>false</IsTruncated>" .. table.concat(lines) .. "</ListPartsResult>"
 end
 
 local function complete(world, key)
@@ -62,6 +74,7 @@ local function server(world)
       local open = world.stale and ("<Upload><Key>%s</Key><UploadId>OLD</UploadId></Upload>"):format(world.stale) or ""
       return 200, "<ListMultipartUploadsResult>" .. open .. "</ListMultipartUploadsResult>"
     end
+    if call.method == "GET" and call.query.uploadId then return list_parts(world, call.query.uploadId) end
     if call.method == "GET" then return 200, listing(world, call.query.prefix or "") end
     if call.query.uploads then
       world.multipart = (world.multipart or 0) + 1
@@ -139,11 +152,46 @@ t.test("a_part_that_arrives_changed_is_sent_again", function()
   fs.remove(dir, { recursive = true })
 end)
 
-t.test("what_a_killed_upload_left_is_ended", function()
-  local world, dir = { stale = "big.bin" }, folder { ["big.bin"] = ("0123456789abcdef"):rep(1250000) }
+t.test("what_a_killed_upload_left_is_gone_on_with", function()
+  local data = ("0123456789abcdef"):rep(1250000)
+  local part = 8 * 1024 * 1024
+  local world, dir = { stale = "big.bin" }, folder { ["big.bin"] = data }
   fake.with(server(world), function()
+    world.parts = { [1] = data:sub(1, part), [3] = data:sub(2 * part + 1) } -- a hole in the middle
+    local report = oss.bucket "models":put("big.bin", { file = dir .. "/big.bin" })
+    t.eq({ world.part_puts, world.multipart, report.sent, report.skipped }, { 1, nil, part, 20000000 - part })
+    t.ok(world.objects["big.bin"].data == data, "the object is the file")
+  end)
+  fs.remove(dir, { recursive = true })
+end)
+
+t.test("a_part_of_another_content_is_sent_again", function()
+  local data = ("0123456789abcdef"):rep(1250000)
+  local part = 8 * 1024 * 1024
+  local world, dir = { stale = "big.bin" }, folder { ["big.bin"] = data }
+  fake.with(server(world), function()
+    world.parts = { [1] = data:sub(1, part), [2] = ("x"):rep(part) }
     oss.bucket "models":put("big.bin", { file = dir .. "/big.bin" })
-    t.eq({ world.aborted, #world.objects["big.bin"].data }, { "OLD", 20000000 })
+    t.eq(world.part_puts, 2)
+    t.ok(world.objects["big.bin"].data == data, "the object is the file")
+  end)
+  fs.remove(dir, { recursive = true })
+end)
+
+t.test("one_file_that_fails_does_not_stop_the_others", function()
+  local world, dir = {}, folder { ["a.bin"] = "a", ["b.bin"] = "b" }
+  fake.with(server(world), function()
+    local seen
+    local report = oss.bucket "models":transfer({
+      { direction = "upload", key = "a", path = dir .. "/a.bin", size = 1 }, { direction = "upload", key = "no", path = dir .. "/nothing" },
+      { direction = "upload", key = "dir", path = dir }, { direction = "upload", key = "b", path = dir .. "/b.bin", size = 1 },
+      { direction = "upload", key = "grown", path = dir .. "/b.bin", size = 9 },
+    }, { on_progress = function(p) seen = p end })
+    t.eq({ report.files, report.bytes, report.sent, #report.failed, world.objects.a.data, world.objects.b.data }, { 2, 2, 2, 3, "a", "b" })
+    local kinds = {}
+    for _, failure in ipairs(report.failed) do kinds[failure.key] = failure.error.kind end
+    t.eq(kinds, { no = "not_found", dir = "invalid", grown = "conflict" })
+    t.eq({ seen.files, seen.files_total, seen.failed }, { 2, 5, 3 })
   end)
   fs.remove(dir, { recursive = true })
 end)

@@ -26,6 +26,17 @@ local M = {}
 ---@field timeout? number of one attempt
 ---@field attempts? integer
 ---@field max_body? integer
+---@field place? eirun.OssPlace how the bucket is reached
+
+---@class eirun.OssPlace
+---@field endpoint? string a host or URL; default by kind and region
+---@field kind? "public"|"internal"|"dualstack"|"accelerate"|"accelerate-overseas" default public
+---@field addressing? "virtual"|"path"|"cname" default: virtual, and path for addresses
+---@field signature? "v4"|"v1" default v4
+
+-- The region is still the bucket's own where an endpoint names none.
+M.endpoint_kinds = { public = "oss-%s.aliyuncs.com", internal = "oss-%s-internal.aliyuncs.com", dualstack = "%s.oss.aliyuncs.com",
+  accelerate = "oss-accelerate.aliyuncs.com", ["accelerate-overseas"] = "oss-accelerate-overseas.aliyuncs.com" }
 
 local function object_of(call)
   return ("oss://%s/%s"):format(call.bucket or "", call.key or "")
@@ -35,24 +46,36 @@ local function is_address(host)
   return host:find("^%d+%.%d+%.%d+%.%d+:?%d*$") ~= nil or host:find("^localhost:?%d*$") ~= nil or host:find("^%[") ~= nil
 end
 
--- Virtual host on real endpoints, path style on addresses.
-local function place(call)
-  local now = target.current()
-  local region = call.region or now.region
-  local url = http.split_url(http.endpoint_url((now.endpoints or {}).OSS or ("oss-%s.aliyuncs.com"):format(region)))
+local function endpoint_of(place, region)
+  if place.endpoint then return place.endpoint end
+  if place.kind then return M.endpoint_kinds[place.kind]:format(region) end
+  return (target.current().endpoints or {}).OSS or M.endpoint_kinds.public:format(region)
+end
+
+---Where a call goes: virtual host on real endpoints, path style on addresses, unless the place says otherwise.
+---@param call eirun.OssCall
+---@return {scheme: string, host: string} url
+---@return string path encoded
+---@return string region that signs
+---Example: `service.where { bucket = "b", key = "a b" }`. Raises "invalid" outside a run.
+function M.where(call)
+  local place = call.place or {}
+  local region = call.region or target.current().region
+  local url = http.split_url(http.endpoint_url(endpoint_of(place, region)))
   local path = "/" .. wire.encode_path(call.key or "")
-  if not call.bucket then return url, path, region end
-  if is_address(url.host) then return url, "/" .. call.bucket .. path, region end
+  if not call.bucket or place.addressing == "cname" then return url, path, region end
+  if place.addressing == "path" or not place.addressing and is_address(url.host) then return url, "/" .. call.bucket .. path, region end
   url.host = call.bucket .. "." .. url.host
   return url, path, region
 end
 
 local function request_of(call)
-  local url, path, region = place(call)
+  local url, path, region = M.where(call)
   local keys = target.current().credentials:get()
   local headers = { ["content-type"] = (call.body or call.method == "POST") and "application/octet-stream" or nil }
   for name, value in pairs(call.headers or {}) do headers[name] = value end
-  sign.v4 { method = call.method, bucket = call.bucket, key = call.key, query = call.query, headers = headers, now = task.now(),
+  local signer = call.place and call.place.signature == "v1" and sign.v1 or sign.v4
+  signer { method = call.method, bucket = call.bucket, key = call.key, query = call.query, headers = headers, now = task.now(),
     key_id = keys.access_key_id, key_secret = keys.access_key_secret, token = keys.security_token, region = region }
   local list = {}
   for _, name in ipairs(wire.sorted_keys(headers)) do list[#list + 1] = { name, headers[name] } end
@@ -70,14 +93,25 @@ local function error_body(call, reply)
   return text and crypto.unbase64(text) or ""
 end
 
-local function failure(call, reply)
+-- The endpoint that a bucket of another region wants, from the body or from where a redirect leads.
+local function wanted_endpoint(body, reply)
+  local location = reply.status // 100 == 3 and reply.headers:get "location"
+  return xml.text(body, "Endpoint") or location and location:match "^https?://([^/?]+)" or nil
+end
+
+---The error that a reply tells of.
+---@param call eirun.OssCall
+---@param reply {status: integer, body: string, headers: table}
+---@return eirun.Error
+---Example: `error(service.failure(call, reply), 0)`. Raises nothing.
+function M.failure(call, reply)
   local text = error_body(call, reply)
   local root = xml.parse(text)
   local body = root and root.Error and root.Error[1]
   if type(body) ~= "table" then body = {} end
   local code = xml.text(body, "Code") or tostring(reply.status)
   local ec = xml.text(body, "EC") or reply.headers:get "x-oss-ec"
-  local kind, hint = refusals.judge(code, { status = reply.status, ec = ec, endpoint = xml.text(body, "Endpoint") })
+  local kind, hint = refusals.judge(code, { status = reply.status, ec = ec, endpoint = wanted_endpoint(body, reply) })
   local words = xml.text(body, "Message") or ("the server answered %d with %s"):format(reply.status, http.excerpt(text))
   return errors.new(kind, ("cannot %s %s: %s"):format(call.verb, object_of(call), words), {
     code = code, ec = ec, status = reply.status, object = object_of(call), operation = call.verb, hint = hint,
@@ -99,7 +133,7 @@ function M.call(call)
       return nil, errors.rephrase(err, ("cannot %s %s: %s"):format(call.verb, object_of(call), err.message))
     end
     if reply.status < 300 or reply.status == 304 then return reply end
-    return nil, failure(call, reply)
+    return nil, M.failure(call, reply)
   end))
 end
 
@@ -119,10 +153,7 @@ end
 ---@return integer|nil
 ---Example: `service.u64 "14509182247117337356"`.
 function M.u64(text)
-  if not text then return nil end
-  local value = 0
-  for digit in text:gmatch("%d") do value = value * 10 + math.tointeger(tonumber(digit)) end
-  return value
+  return text and crypto.crc64_parse(text)
 end
 
 return M

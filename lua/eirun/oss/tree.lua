@@ -112,18 +112,17 @@ local function split(files, is_second)
   return first, second
 end
 
-local function send_one(bucket, given, file, progress)
-  upload.put(bucket, given.to .. file.relative, file, { on_bytes = function(n)
-    progress.done = progress.done + n
-    step.progress { done = progress.done, total = progress.total, unit = "bytes", text = file.relative }
-  end })
-end
-
--- Small files several at a time; large ones one by one, since their parts go several at a time already.
 local function send(bucket, given, files, progress)
-  local small, large = split(files, function(file) return file.size > upload.SINGLE_MAX end)
-  task.map(small, function(file) send_one(bucket, given, file, progress) end, FILES_AT_ONCE)
-  for _, file in ipairs(large) do send_one(bucket, given, file, progress) end
+  local jobs = {}
+  for i, file in ipairs(files) do
+    jobs[i] = { direction = "upload", key = given.to .. file.relative, path = file.path, size = file.size,
+      headers = { ["content-type"] = "application/octet-stream" } }
+  end
+  local report = bucket:transfer(jobs, { stop_on_error = true, on_progress = function(p)
+    step.progress { done = progress.done + p.bytes, total = progress.total, unit = "bytes", text = given.to }
+  end })
+  if report.failed[1] then error(report.failed[1].error, 0) end
+  progress.done = progress.done + report.bytes
 end
 
 -- If anything but the last file changes, the last one is what makes it visible, so it goes after them in any case.

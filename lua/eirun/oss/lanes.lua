@@ -1,0 +1,43 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What carries the bytes of transfers: threads of their own, or the host's HTTP client where these cannot be used.
+local plain = require "eirun.oss.plain"
+
+local M = {}
+
+---@class eirun.OssOp
+---@field action "send"|"fetch"|"allocate" a range of a file to the server, or the other way; room for a file
+---@field verb string for messages, "upload a part of"
+---@field what? string the piece, for messages: "part 3"
+---@field key string
+---@field query? table
+---@field headers? table<string, string>
+---@field path string
+---@field offset integer
+---@field length integer
+---@field size? integer of the whole file that is read: any other is an error
+---@field known? {crc: integer|nil, md5: string|nil, etag: string} what the server has: not sent when the file has the same
+---@field part_of_object? boolean a ranged read: the CRC that the server tells is another's
+---@field target? string where the file is renamed to
+
+---@class eirun.OssResult
+---@field crc integer of the bytes
+---@field etag string
+---@field skipped? boolean nothing was sent
+---@field resent integer
+---@field reason? string why
+
+---@class eirun.OssLane
+---@field run fun(self, op: eirun.OssOp): eirun.OssResult raises
+---@field submit fun(self, op: eirun.OssOp, done: fun(result: eirun.OssResult|nil, err: eirun.Error|nil))
+---@field bytes fun(self): integer on the wire so far
+---@field close fun(self)
+
+---Opens what transfers to and from a bucket go over.
+---@param bucket eirun.Bucket
+---@param opts {connections: integer, bandwidth: number|nil, spawn: fun(fn: function)}
+---@return eirun.OssLane
+function M.open(bucket, opts)
+  return plain.open(bucket, opts)
+end
+
+return M
