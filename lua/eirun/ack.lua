@@ -125,7 +125,7 @@ local route_rules = {
 ---Example: `cluster:ingress_log(app, 8501)["sls.ingress.route"]` is `default-bert-8501`.
 ---Raises "invalid" for a route over 63 characters, before anything is written.
 function Cluster:ingress_log(service, port, namespace)
-  local name = type(service) == "table" and service.name or service
+  local name = type(service) == "table" and (service.service or service.name) or service
   namespace = namespace or type(service) == "table" and service.namespace or "default"
   spec.check("ingress_log", { service = name, port = port, namespace = namespace }, route_rules)
   local labels = {

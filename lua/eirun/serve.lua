@@ -1,131 +1,92 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Inference jobs as arena makes them, found again on the next run, ready only when the model answers.
+local app = require "eirun.serve.app"
+local books = require "eirun.serve.books"
+local custom = require "eirun.serve.custom"
 local ensure = require "eirun.kube.ensure"
 local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
-local http = require "eirun.http"
+local jobs = require "eirun.serve.jobs"
 local json = require "eirun.core.json"
-local manifest = require "eirun.serve.manifest"
+local objects = require "eirun.serve.objects"
+local pod = require "eirun.serve.pod"
 local resource = require "eirun.resource"
+local rules = require "eirun.serve.rules"
 local spec = require "eirun.spec"
-local target = require "eirun.target"
 local task = require "eirun.task"
+local tensorflow = require "eirun.serve.tensorflow"
+local triton = require "eirun.serve.triton"
+local types = require "eirun.serve.types"
 local wait = require "eirun.kube.wait"
 local wire = require "eirun.wire"
 
-local M = {}
+local M = { App = app.App }
 
----@class eirun.App
----@field name string of its Deployment and its Service
----@field job string the job's own name
----@field version string the job's version
----@field model string
----@field model_version string|nil the one asked for
+---@class eirun.ServingJob
+---@field name string
+---@field version string
+---@field type table of the job: `title` as arena shows it, `label` of its objects
 ---@field namespace string
----@field deployment string
----@field port integer the REST port
----@field k8s eirun.KubeClient
-local App = {}
-App.__index = App
-M.App = App
-App.__name = "eirun.app"
+---@field deployment table
+---@field pods table[]
+---@field services table[]
+---@field desired integer replicas there are, ready or not
+---@field available integer
+---@field books string name of the ConfigMap with its books
 
-local LABEL_VALUE = "^[A-Za-z0-9]([A-Za-z0-9_.-]*)$"
+-- Options ----------------------------------------------------------------------------------------------------------------
 
-local function check_name(name)
-  if name:find("tensorflow%-serving") then return "must not contain 'tensorflow-serving': arena would not find the job again" end
+local defaults = { load_timeout = 600, drain = 15, disruption_budget = "25%" }
+
+local function check(server, given)
+  spec.check(server.call, given, server.rules)
+  local limits, problem = pod.limits(given)
+  problem = problem or server.check(given)
+  if problem then spec.fail(server.call, problem) end
+  rules.check_together(server.call, given, limits)
 end
 
-local function check_labels(labels)
-  for key, value in pairs(labels) do
-    value = tostring(value)
-    if #value > 63 or value ~= "" and not value:find(LABEL_VALUE) then return ("has '%s' as the value of %s"):format(value, key) end
+local function complete(server, given)
+  local full = {}
+  for _, source in ipairs { defaults, server.defaults, given } do
+    for key, value in pairs(source) do full[key] = value end
   end
+  full.image = server.image and server.image(full) or full.image
+  return server.complete and server.complete(full) or full
 end
 
-local function check_data(data)
-  if next(data) == nil then return "names no volume claim" end
-  for claim, path in pairs(data) do
-    if type(path) ~= "string" or not path:find("^/.") then
-      return ("mounts '%s' at '%s', not at a path below /"):format(claim, tostring(path))
+local function contents_of(given)
+  local contents = {}
+  for path in pairs(given.config_files or {}) do contents[path] = errors.check(fs.read(path)) end
+  return contents
+end
+
+-- Names no longer than they may be, the label of the Ingress log's route among them: an autoscaler on requests will want it.
+local function check_lengths(job, given)
+  local route = ("%s-%s-%d"):format(job.namespace, job.service, given.rest_port or given.port)
+  for what, name in pairs { name = job.fullname, ["label of the Ingress log (namespace-service-port)"] = route } do
+    if #name > 63 then
+      errors.raise("invalid", ("'%s' has %d characters, more than the 63 that a %s may have"):format(name, #name, what),
+        { hint = ("choose a name of at most %d characters"):format(63 - #name + #job.name) })
     end
   end
-end
-
-local function check_policy(policy)
-  local _, problem = manifest.policy(policy)
-  return problem
-end
-
-local rules = {
-  name = { type = "string", required = true, match = "^[a-z]([a-z0-9-]*)$", says = "a name of lower-case letters, digits and '-'",
-    check = check_name },
-  version = { type = "string", match = "^[a-z0-9]([a-z0-9-]*)$", says = "a version of lower-case letters, digits and '-'" },
-  model_name = { type = "string", required = true, match = "^[A-Za-z0-9_-]+$", says = "a model's name" },
-  model_path = { type = "string", required = true, match = "^/", says = "an absolute path" },
-  version_policy = { type = "string", check = check_policy },
-  image = { type = "string", required = true },
-  image_pull_policy = { type = "string", one_of = { Always = true, IfNotPresent = true, Never = true } },
-  data = { type = "table", required = true, check = check_data },
-  selector = { type = "table", check = check_labels },
-  labels = { type = "table", check = check_labels },
-  annotations = { type = "table" },
-  tolerations = { type = "list" },
-  env = { type = "table" },
-  gpus = { type = "integer", min = 0 },
-  gpu_memory = { type = "integer", min = 0 },
-  gpu_core = { type = "integer", min = 0, check = function(n) return n % 5 ~= 0 and "must be a multiple of 5" or nil end },
-  cpu = { type = "any" },
-  memory = { type = "any" },
-  limits = { type = "table" },
-  requests = { type = "table" },
-  replicas = { type = "integer", min = 0 },
-  port = { type = "integer", min = 1, max = 65535 },
-  rest_port = { type = "integer", min = 1, max = 65535 },
-  scheduler = { type = "string" },
-  user = { type = "string" },
-  adopt = { type = "boolean" },
-  timeout = { type = "number", min = 0 },
-  load_timeout = { type = "integer", min = 0 },
-}
-
--- Extended resources cannot be asked for and limited by different amounts.
-local function check_requests(given, limits)
-  for key, value in pairs(given.requests or {}) do
-    if key:find("/", 1, true) and tostring(limits[key]) ~= tostring(value) then
-      return ("requests say %s of %s, limits say %s: they must be the same"):format(value, key, tostring(limits[key]))
-    end
-  end
-end
-
-local function check(given)
-  spec.check("ensure_tensorflow", given, rules)
-  local limits, problem = manifest.limits(given)
-  problem = problem or check_requests(given, limits)
-  if problem then spec.fail("ensure_tensorflow", problem) end
-end
-
-local function defaults(given)
-  local full = { port = 8500, rest_port = 8501, load_timeout = 600 }
-  for key, value in pairs(given) do full[key] = value end
-  return full
 end
 
 -- Finding the job again ------------------------------------------------------------------------------------------------
 
 -- The newest version among objects of ours; nil when there are none.
-local function newest_version(k8s, kind, name)
+local function newest_version(k8s, kind, type, name)
   local versions = {}
-  local labels = { servingName = name, servingType = "tf-serving", [ensure.OWNER_LABEL] = ensure.OWNER }
+  local labels = { servingName = name, servingType = type.label, [ensure.OWNER_LABEL] = ensure.OWNER }
   for _, object in ipairs(k8s:list(kind, { labels = labels })) do versions[#versions + 1] = object.metadata.labels.servingVersion end
   table.sort(versions)
   return versions[#versions]
 end
 
 -- The argument, else the version of the job that eirun made before, else a stamp: so the second run finds the first one's job.
--- A run that was killed early has left its bookkeeping and nothing else: that is the same job still.
-local function version_of(k8s, given)
-  return given.version or newest_version(k8s, "Deployment", given.name) or newest_version(k8s, "ConfigMap", given.name)
+-- A run that was killed early has left its books and nothing else: that is the same job still.
+local function version_of(k8s, type, given)
+  return given.version or newest_version(k8s, "Deployment", type, given.name) or newest_version(k8s, "ConfigMap", type, given.name)
     or wire.stamp(task.now())
 end
 
@@ -144,14 +105,18 @@ local function with_birth(k8s, job, given)
   local marks = old and old.metadata.annotations or {}
   given.user = given.user or marks["arena.kubeflow.org/username"] or whoami(k8s)
   given.created = marks["helm.sh/created"] or ("%d"):format(task.now() // 1)
-  return given
 end
 
-local function check_lengths(job)
-  if #job.fullname <= 63 then return end
-  errors.raise("invalid", ("'%s' has %d characters, more than the 63 that a name may have"):format(job.fullname, #job.fullname),
-    { hint = ("choose a name of at most %d characters"):format(63 - #job.fullname + #job.name) })
+-- Behind Istio all versions of a job share one Service, which the first of them makes.
+local function settle_service(k8s, job, given)
+  if not given.istio then return end
+  job.service = job.name
+  local shared = k8s:get("Service", job.name)
+  local labels = shared and shared.metadata.labels or {}
+  given.shared_service = shared ~= nil and labels.servingVersion ~= job.version
 end
+
+-- Replicas and readiness ------------------------------------------------------------------------------------------------
 
 local function is_scaled(k8s, job)
   for _, hpa in ipairs(k8s:list "HorizontalPodAutoscaler") do
@@ -173,85 +138,176 @@ local function ensure_replicas(k8s, job, wanted)
   }
 end
 
--- Readiness --------------------------------------------------------------------------------------------------------------
-
-local function model_states(k8s, pod, given)
-  local path = ("/api/v1/namespaces/%s/pods/%s:%d/proxy/v1/models/%s"):format(k8s.ns, pod.metadata.name, given.rest_port, given.model_name)
-  return k8s:raw(path)
-end
-
-local function available(states, version)
-  for _, state in ipairs(states.model_version_status or {}) do
-    if state.state == "AVAILABLE" and (not version or tostring(state.version) == version) then return true end
-  end
-  return false
-end
-
 -- The readiness probe answers 200 whatever version is loaded, so the model's own status is asked through the API server. Where
 -- that way is closed (no right, no proxy), the probe has to do.
-local function missing_model(k8s, deployment, given)
-  local version = manifest.asked_version(given.version_policy)
-  for _, pod in ipairs(k8s:list("Pod", { labels = deployment.spec.selector.matchLabels })) do
-    if wait.pod_is_ready(pod) then
-      local ok, states = pcall(model_states, k8s, pod, given)
-      if not ok and errors.is(states, "cancelled") then error(states, 0) end
-      if not ok or available(states, version) then return nil end
+local function missing_model(k8s, deployment, server, given)
+  local path = server.missing and server.paths(given).status
+  if not path then return nil end
+  local problem
+  for _, each in ipairs(k8s:list("Pod", { labels = deployment.spec.selector.matchLabels })) do
+    if wait.pod_is_ready(each) then
+      local ok, status = pcall(k8s.raw, k8s, ("/api/v1/namespaces/%s/pods/%s:%d/proxy%s"):format(k8s.ns, each.metadata.name,
+        given.rest_port, path))
+      if not ok and errors.is(status, "cancelled") then error(status, 0) end
+      problem = ok and server.missing(given, status)
+      if not problem then return nil end
     end
   end
-  return ("no pod serves %s%s"):format(given.model_name, version and " version " .. version or "")
+  return ("no pod serves %s: %s"):format(given.model_name, problem or "none is ready")
 end
 
--- What was added to the job's belongings since it was made: its autoscaler, its Ingress.
-local function extra_lines(k8s, job)
-  local own, extra = {}, {}
-  for _, line in ipairs(manifest.own_lines(job)) do own[line] = true end
-  local live = k8s:get("ConfigMap", manifest.bookkeeping_name(job))
-  for line in (live and (live.data or {}).app or ""):gmatch("[^\n]+") do
-    if not own[line] then extra[#extra + 1] = line end
-  end
-  return extra
-end
-
-local function wait_ready(k8s, job, given)
+local function wait_ready(k8s, job, server, given)
   return wait.deployment(k8s, job.fullname, { timeout = given.timeout or 1200, ready = function(deployment)
     if (deployment.spec.replicas or 1) == 0 then return nil end
-    return missing_model(k8s, deployment, given)
+    return missing_model(k8s, deployment, server, given)
   end })
 end
 
-local function apply_all(k8s, job, given)
+-- Making it so -----------------------------------------------------------------------------------------------------------
+
+local function lines_of(manifests)
+  local lines = {}
+  for i, manifest in ipairs(manifests) do lines[i] = objects.line(manifest) end
+  return lines
+end
+
+-- The books come first, so that whatever stops this run leaves nothing that `delete` does not find.
+local function apply_all(k8s, job, given, manifests)
+  local lines, dropped = books.merge(books.read(k8s, job.books), lines_of(manifests))
   local opts = { adopt = given.adopt }
-  ensure.ensure(k8s, manifest.bookkeeping(job, given, extra_lines(k8s, job)), opts)
-  ensure.ensure(k8s, manifest.config(job, given), opts)
-  ensure.ensure(k8s, manifest.service(job, given), opts)
-  ensure.ensure(k8s, manifest.deployment(job, given), opts)
+  ensure.ensure(k8s, objects.books(job, given, lines), opts)
+  for _, manifest in ipairs(manifests) do ensure.ensure(k8s, manifest, opts) end
+  books.prune(k8s, dropped)
+end
+
+local function ensure_job(server, k8s, given)
+  check(server, given)
+  given = complete(server, given)
+  local contents = contents_of(given)
+  local job = types.names(server.type, given.name, version_of(k8s, server.type, given), k8s.ns)
+  settle_service(k8s, job, given)
+  check_lengths(job, given)
+  with_birth(k8s, job, given)
+  apply_all(k8s, job, given, objects.all(job, given, server.parts(given), contents))
   ensure_replicas(k8s, job, given.replicas)
-  wait_ready(k8s, job, given)
+  wait_ready(k8s, job, server, given)
+  return app.new(k8s, server, job, given)
 end
 
 ---Serves a SavedModel with TensorFlow Serving, as `arena serve tensorflow` does; every flag has its field.
 ---@param k8s eirun.KubeClient
----@param given table name, model_name, model_path, image, data = {claim = path}, and any of version (the job's), version_policy
---- ("specific:N", "latest", "latest:N", "all"), selector, gpus, gpu_memory, gpu_core, cpu, memory, limits, requests, replicas, labels,
---- annotations, tolerations, env, port (8500), rest_port (8501), scheduler, image_pull_policy, user, adopt, timeout
+---@param given table name, image, data = {claim = path}, model_name and model_path (or model_config_file), and any of
+--- version (the job's), version_policy ("specific:N[,N]", "latest", "latest:N", "all"), version_labels = {stable = N}, model_version,
+--- monitoring, monitoring_config_file, port (8500), rest_port (8501), istio, expose;
+--- of what all jobs know: replicas, gpus, gpu_memory, gpu_core, devices, cpu, memory, limits, requests, share_memory, env,
+--- env_from_secret = {NAME = secret}, data_subpath, data_dirs, temp_dirs, temp_subpath, config_files = {["local"] = "/in/container"},
+--- selector (a map, or "k=v", "k:v"), tolerations (objects, or "all", "k=v:effect"), spot (tolerate eirun.io/spot), spread ("zone",
+--- "node", "none"), disruption_budget ("25%", a number, false), drain (15 s), warm_up (a request's body), labels, annotations,
+--- image_pull_policy, image_pull_secrets, shell, command, scheduler, user, adopt, timeout, load_timeout (600 s)
 ---@return eirun.App
 ---Example:
 ---```lua
 ---local app = serve.ensure_tensorflow(k8s, { name = "bert", model_name = "bert", model_path = "/models/bert", gpus = 1,
 ---  image = "tensorflow/serving:1.15.0-gpu", data = { ["model-pvc"] = "/models" }, version_policy = "specific:3" })
 ---```
----Raises "invalid" before any write for names over 63 characters, limits that contradict each other and unknown policies; early,
----quoting the event or the log, when the pods cannot become ready.
+---Raises "invalid" before any write for names and route labels over 63 characters, limits that contradict each other and unknown
+---policies; early, quoting the event or the log, when the pods cannot become ready.
 function M.ensure_tensorflow(k8s, given)
-  check(given)
-  given = defaults(given)
-  local job = manifest.names(given.name, version_of(k8s, given), k8s.ns)
-  check_lengths(job)
-  apply_all(k8s, job, with_birth(k8s, job, given))
-  return setmetatable({
-    name = job.fullname, job = job.name, version = job.version, model = given.model_name, deployment = job.fullname, port = given.rest_port,
-    model_version = manifest.asked_version(given.version_policy), namespace = k8s.ns, k8s = k8s, names = job, given = given,
-  }, App)
+  return ensure_job(tensorflow, k8s, given)
+end
+
+---Serves a model repository with NVIDIA Triton, as `arena serve triton` does.
+---@param k8s eirun.KubeClient
+---@param given table name, model_repository, and any of image, backend ("vllm", "trt-llm"), load_models, metrics (true opens
+--- metrics_port), extend_command, model_name, rest_port (8000), port (8001), metrics_port (8002), and what `ensure_tensorflow` says
+--- of all jobs
+---@return eirun.App
+---Example:
+---```lua
+---local app = serve.ensure_triton(k8s, { name = "resnet", model_repository = "/models", model_name = "resnet", gpus = 1,
+---  data = { ["model-pvc"] = "/models" } })
+---```
+---Raises as `ensure_tensorflow` does.
+function M.ensure_triton(k8s, given)
+  return ensure_job(triton, k8s, given)
+end
+
+---Serves with any image: vLLM, SGLang, TorchServe, text-generation-inference or a server of your own.
+---@param k8s eirun.KubeClient
+---@param given table name, image, and server ("vllm", "sglang", "tgi", "torchserve": its ports, paths and command) or rest_port or
+--- port; any of model_name, model_path, command, health (path that answers 200 once it serves), live, predict, probes = {startup,
+--- readiness, liveness as Kubernetes has them}, metrics_port, max_surge, max_unavailable, and what `ensure_tensorflow` says of all jobs
+---@return eirun.App
+---Example:
+---```lua
+---local app = serve.ensure_custom(k8s, { name = "qwen", server = "vllm", image = "vllm/vllm-openai:v0.6.3", gpus = 1,
+---  model_path = "/models/qwen", model_name = "qwen", data = { ["model-pvc"] = "/models" }, share_memory = "2Gi" })
+---```
+---Raises as `ensure_tensorflow` does.
+function M.ensure_custom(k8s, given)
+  return ensure_job(custom, k8s, given)
+end
+
+local servers = { [tensorflow.type] = tensorflow, [triton.type] = triton, [custom.type] = custom }
+
+---Changes options of a job that eirun made, and waits until it is ready again; what is not named stays.
+---@param k8s eirun.KubeClient
+---@param name string
+---@param changes table options of its `ensure_` function
+---@param opts? {version?: string, type?: string}
+---@return eirun.App
+---Example: `serve.update(k8s, "bert", { image = "tensorflow/serving:2.14.1-gpu" })`. Raises "not_found" for no such job, "invalid" for
+---options that it does not know, "conflict" for a job that arena made.
+function M.update(k8s, name, changes, opts)
+  local job = jobs.find(k8s, name, opts)
+  local server, given = servers[job.type], jobs.options(k8s, job)
+  if not server or not given then
+    errors.raise("conflict", ("job '%s' was not made by eirun: its options are not known"):format(name),
+      { hint = "change it with `arena serve update`, or run the playbook that shall have it with adopt = true" })
+  end
+  for key, value in pairs(changes) do given[key] = value end
+  given.version = job.version
+  return ensure_job(server, k8s:namespace(job.namespace), given)
+end
+
+---All serving jobs, arena's own too.
+---@param k8s eirun.KubeClient
+---@param opts? {all?: boolean, type?: string}
+---@return eirun.ServingJob[]
+---Example: `for _, job in ipairs(serve.list(k8s)) do print(job.name, job.available) end`. Raises "denied" without the right.
+function M.list(k8s, opts)
+  return jobs.list(k8s, opts)
+end
+
+---One serving job.
+---@param k8s eirun.KubeClient
+---@param name string
+---@param opts? {version?: string, type?: string}
+---@return eirun.ServingJob
+---Example: `serve.get(k8s, "bert").pods[1].metadata.name`. Raises "not_found", and "conflict" when several versions have that name.
+function M.get(k8s, name, opts)
+  return jobs.find(k8s, name, opts)
+end
+
+---Deletes a job and all that stands in its books: its autoscaler and its Ingress too, its volume claims not.
+---@param k8s eirun.KubeClient
+---@param name string
+---@param opts? {version?: string, type?: string, dry_run?: boolean, wait?: number seconds, default 120}
+---@return string[] lines what was deleted, as kubectl names it
+---Example: `serve.delete(k8s, "bert")`. Raises "not_found", "conflict" for several versions, and what deleting raises: the books stay then.
+function M.delete(k8s, name, opts)
+  return jobs.delete(k8s, jobs.find(k8s, name, opts), opts or {})
+end
+
+---Sets the replicas of a job.
+---@param k8s eirun.KubeClient
+---@param name string
+---@param replicas integer
+---@param opts? {version?: string, type?: string}
+---@return eirun.ServingJob
+---Example: `serve.scale(k8s, "bert", 3)`. Raises "conflict" while an autoscaler has them, "not_found" for no such job.
+function M.scale(k8s, name, replicas, opts)
+  return jobs.scale(k8s, jobs.find(k8s, name, opts), replicas)
 end
 
 ---The text of a request that the model answers, from a file of JSON.
@@ -263,70 +319,6 @@ function M.sample(path)
   local value, problem = json.decode(text)
   if value == nil then errors.raise("invalid", ("'%s' is no JSON: %s"):format(path, problem.message), { object = path }) end
   return text
-end
-
--- The face of a running job ------------------------------------------------------------------------------------------------
-
----Adds an object to what `arena serve delete` deletes with the job.
----@param line string as kubectl writes it, `ingress.networking.k8s.io/bert`
----Example: `app:belongs "poddisruptionbudget.policy/bert"`. `ensure_hpa` and `ensure_ingress` call it for what they make.
----Raises what writing its ConfigMap raises.
-function App:belongs(line)
-  local extra = extra_lines(self.k8s, self.names)
-  for _, known in ipairs(extra) do if known == line then return end end
-  extra[#extra + 1] = line
-  ensure.ensure(self.k8s, manifest.bookkeeping(self.names, self.given, extra))
-end
-
----The path of a call on the model: `predict`, `classify`, `regress`, or its status without one.
----@param verb? string
----@return string
----Example: `web:url(app:path "predict")`.
----Raises nothing.
-function App:path(verb)
-  return "/v1/models/" .. self.model .. (verb and ":" .. verb or "")
-end
-
-local function get_json(web, path, body)
-  local client = target.http()
-  local headers = { { "Accept", "application/json" } }
-  for _, header in ipairs(web.headers) do headers[#headers + 1] = header end
-  if body then headers[#headers + 1] = { "Content-Type", "application/json" } end
-  local reply, err = client:request { method = body and "POST" or "GET", url = web:url(path), headers = headers, body = body, timeout = 30,
-    connect_timeout = 10 }
-  if not reply then return nil, err.message end
-  local answer = json.decode(reply.body or "")
-  if reply.status ~= 200 then
-    local words = type(answer) == "table" and answer.error or http.excerpt(reply.body)
-    return nil, ("it answered %d: %s"):format(reply.status, tostring(words))
-  end
-  return answer
-end
-
----Waits until the model answers through an address from outside: its status, and a prediction when a body is given.
----@param web eirun.Web
----@param body? string a request for `:predict`
----@param timeout? number default 300
----@return table answer of the prediction, or the status
----Example: `app:wait_answer(web, fs.read "sample.json")`. Raises "timeout" with the last answer.
-function App:wait_answer(web, body, timeout)
-  return wait.until_well(("model '%s' at %s"):format(self.model, web.address), timeout or 300, function()
-    local states, problem = get_json(web, self:path())
-    if not states then return nil, problem end
-    if not available(states, self.model_version) then return nil, "version " .. tostring(self.model_version) .. " is not available" end
-    if not body then return states end
-    return get_json(web, self:path "predict", body)
-  end, "is the Ingress's host the one that is asked for, and does a pod serve?")
-end
-
----Replicas of the job.
----@return {wanted: integer, ready: integer, available: integer}
----Example: `print(app:replicas().ready)`.
----Raises what the call raises; a Deployment that is gone counts as 0 of 0.
-function App:replicas()
-  local deployment = self.k8s:get("Deployment", self.deployment) or { spec = {}, status = {} }
-  local status = deployment.status or {}
-  return { wanted = deployment.spec.replicas or 0, ready = status.readyReplicas or 0, available = status.availableReplicas or 0 }
 end
 
 return M

@@ -25,7 +25,7 @@ local fields_of = {
   ["eirun.cluster"] = names "id region detail",
   ["eirun.node_pool"] = names "id name cluster_id scaling_group_id detail asked",
   ["eirun.kube"] = names "config ns http discovered",
-  ["eirun.app"] = names "name job version model model_version namespace deployment port k8s names given",
+  ["eirun.app"] = names "name service job version model namespace deployment port k8s names given server",
   ["eirun.hpa"] = names "name target min max k8s",
   ["eirun.web"] = names "name address host headers",
 }
@@ -36,7 +36,7 @@ local function class_made_by(call)
     return require("eirun.kube.traffic")[call == "ensure_hpa" and "Hpa" or "Web"]
   elseif call == "ensure_node_pool" then
     return require("eirun.ack.node_pool").NodePool
-  elseif call == "eirun.serve.ensure_tensorflow" then
+  elseif call:find("^eirun%.serve%.ensure_") or call == "eirun.serve.update" then
     return require("eirun.serve").App
   elseif call == "eirun.kube.connect" or call == "ensure_namespace" then
     return require("eirun.kube.client").Client

@@ -16,7 +16,8 @@ M.groups = {
     { name = "eirun.ack", from = { "eirun.ack.node_pool", "eirun.ack.ratio" } },
     { name = "eirun.kube", from = { "eirun.kube.client", "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic",
       "eirun.kube.watch" } },
-    { name = "eirun.oss" }, { name = "eirun.serve" }, { name = "eirun.sls" }, { name = "eirun.status" }, { name = "eirun.price" },
+    { name = "eirun.oss" }, { name = "eirun.serve", from = { "eirun.serve.app" } }, { name = "eirun.sls" }, { name = "eirun.status" },
+    { name = "eirun.price" },
     { name = "eirun.cloud" }, { name = "eirun.credentials" },
   } },
   { title = "Load and reports", modules = {

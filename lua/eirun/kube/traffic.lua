@@ -177,7 +177,7 @@ end
 ---@param namespace string
 ---@return table
 function M.ingress_manifest(given, namespace)
-  local service = type(given.service) == "table" and given.service.name or given.service
+  local service = type(given.service) == "table" and (given.service.service or given.service.name) or given.service
   return {
     apiVersion = "networking.k8s.io/v1", kind = "Ingress",
     metadata = { name = given.name, namespace = namespace, annotations = given.annotations },

@@ -200,7 +200,8 @@ end
 local function new_program(self, env)
   local pod = self.pod
   local uid = pod.object.metadata.uid
-  return program.new(self.spec, { env = env, ip = pod.ip, network = pod.network, files = volumes.view(self.spec, pod.ready_volumes),
+  self.files = volumes.view(self.spec, pod.ready_volumes)
+  return program.new(self.spec, { env = env, ip = pod.ip, network = pod.network, files = self.files,
     log = pod.logs:open(uid, self.name), draw = pod.ctx.rng("replica/" .. pod.object.metadata.name .. "/" .. self.name),
     load_seconds = self.adopted and 0 or pod.lag.model_load, accelerator = gpus_of(self.spec) > 0 and pod.node:accelerator() or nil,
     ports = listened_ports(self.spec), ends = self.init or pod.object.spec.restartPolicy ~= "Always" })
@@ -224,7 +225,7 @@ local function spawn_probe(self, scope, kind, changed)
   local word = kind:sub(1, 1):upper() .. kind:sub(2)
   scope:spawn(function()
     probes.run { probe = probe, changed = changed,
-      look = function() return probes.look({ network = self.pod.network, ip = self.pod.ip }, self.spec, probe) end,
+      look = function() return probes.look({ network = self.pod.network, ip = self.pod.ip, files = self.files }, self.spec, probe) end,
       failed = function(why) self:say("Warning", "Unhealthy", "%s probe failed: %s", word, why) end }
   end)
   return true

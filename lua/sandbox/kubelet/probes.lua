@@ -32,14 +32,33 @@ local function tcp_socket(world, container, action, timeout)
   return false, ("dial tcp %s:%d: i/o timeout"):format(world.ip, port or 0)
 end
 
----One look. Commands inside a container and gRPC health checks succeed while it runs.
----@param world {network: table, ip: string}
+-- A command is not run here. One that speaks to a port through bash is known by what it is given: port, path and a file to post.
+local function posts(command)
+  if (command[3] or ""):find("/dev/tcp/127.0.0.1/$1", 1, true) then
+    return { port = math.tointeger(tonumber(command[5])), path = command[6], file = command[7] }
+  end
+end
+
+local function exec(world, command, timeout)
+  local post = posts(command)
+  if not post then return true end
+  local body = world.files.read(post.file)
+  if not body then return false, ("command %q failed: %s: No such file or directory"):format(command[1], post.file) end
+  local reply = world.network:call(world.ip, post.port, { method = "POST", path = post.path, body = body }, timeout, timeout)
+  if reply and reply.status == 200 then return true end
+  return false, reply and ("the warm-up request was answered %d"):format(reply.status)
+    or ("%s: connect: Connection refused"):format(command[1])
+end
+
+---One look. Commands inside a container and gRPC health checks succeed while it runs; the one that posts a request posts it.
+---@param world {network: table, ip: string, files: table}
 ---@return boolean ok
 ---@return string|nil why in the kubelet's words
 function M.look(world, container, probe)
   local timeout = probe.timeoutSeconds or 1
   if probe.httpGet then return http_get(world, container, probe.httpGet, timeout) end
   if probe.tcpSocket then return tcp_socket(world, container, probe.tcpSocket, timeout) end
+  if probe.exec then return exec(world, probe.exec.command or {}, timeout) end
   return true
 end
 
