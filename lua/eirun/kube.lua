@@ -3,8 +3,11 @@
 local client = require "eirun.kube.client"
 local config = require "eirun.kube.config"
 local ensure = require "eirun.kube.ensure"
+local errors = require "eirun.errors"
 local target = require "eirun.target"
 local traffic = require "eirun.kube.traffic"
+require "eirun.kube.access"
+require "eirun.kube.pods"
 local volume = require "eirun.kube.volume"
 local wait = require "eirun.kube.wait"
 local watch = require "eirun.kube.watch"
@@ -13,7 +16,8 @@ local M = {}
 local Client = client.Client
 
 ---Connects to a cluster: the one given, with a kubeconfig that Container Service issues; or by a kubeconfig of your own.
----@param where eirun.Cluster|{kubeconfig?: string, context?: string, text?: string}
+---@param where? eirun.Cluster|{kubeconfig?: string, context?: string, text?: string} none: what kubectl would use, KUBECONFIG,
+--- ~/.kube/config, or a pod's own service account
 ---@return eirun.KubeClient
 ---Example:
 ---```lua
@@ -23,6 +27,10 @@ local Client = client.Client
 function M.connect(where)
   local given = target.current().kubeconfig
   if given then return client.new(config.read(given, target.current().context)) end
+  if not where then
+    if target.current().sandbox then errors.raise("invalid", "in a sandbox say which cluster: kube.connect(ack.cluster(name))") end
+    return client.new(config.load { context = target.current().context })
+  end
   if where.kubeconfig and type(where.kubeconfig) == "string" then return client.new(config.read(where.kubeconfig, where.context)) end
   local text = where.text or where:kubeconfig()
   return client.new(config.parse(text, { context = where.context, where = "kubeconfig of " .. tostring(where.id or "text") }))

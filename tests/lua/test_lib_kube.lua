@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 local t = require "eirun.test"
 local client = require "eirun.kube.client"
+require "eirun.kube.pods"
 local ensure = require "eirun.kube.ensure"
 local fake = require "lib_fake"
 local json = require "eirun.core.json"
@@ -23,18 +24,61 @@ t.test("kinds_have_their_paths", function()
   t.eq(kinds.known("Deployment", "apps/v1beta1"), nil)
 end)
 
+local function group(name, version, resources)
+  return { metadata = { name = name }, versions = json.array { { version = version, resources = json.array(resources) } } }
+end
+
+local function thing(plural, kind, short)
+  return { resource = plural, responseKind = { kind = kind }, scope = "Namespaced", singularResource = kind:lower(),
+    shortNames = json.array { short }, verbs = json.array { "get" } }
+end
+
+-- Answers discovery in the aggregated format, anything else as a Thing.
+local function with_things(call)
+  if call.path == "/api" then return 200, { kind = "APIGroupDiscoveryList", items = json.array {} } end
+  if call.path == "/apis" then
+    return 200, { kind = "APIGroupDiscoveryList", items = json.array {
+      group("x.io", "v1", { thing("thingies", "Thing", "th") }), group("y.io", "v2", { thing("thingies", "Thing", "th") }) } }
+  end
+  return 200, { kind = "Thing", metadata = { name = "a" } }
+end
+
 t.test("an_unknown_kind_is_discovered_once", function()
-  fake.with(function(call)
-    if call.path == "/apis/x.io/v1" then
-      return 200, { resources = json.array { { name = "things/status", kind = "Thing" },
-        { name = "thingies", kind = "Thing", namespaced = true } } }
-    end
-    return 200, { kind = "Thing", metadata = { name = "a" } }
-  end, function(url, seen)
+  fake.with(with_things, function(url, seen)
     local k8s = connect(url)
     k8s:get("x.io/v1/Thing", "a")
     k8s:get("x.io/v1/Thing", "a")
-    t.eq({ #seen, seen[3].path }, { 3, "/apis/x.io/v1/namespaces/default/thingies/a" })
+    t.eq({ #seen, seen[3].path, seen[4].path }, { 4, "/apis/x.io/v1/namespaces/default/thingies/a", seen[3].path })
+  end)
+end)
+
+t.test("words_are_plurals_singulars_and_short_names_with_group_and_version", function()
+  fake.with(with_things, function(url, seen)
+    local k8s = connect(url)
+    for word, api_version in pairs { th = "x.io/v1", thing = "x.io/v1", ["thingies.y.io"] = "y.io/v2", ["th.v2.y.io"] = "y.io/v2",
+      po = "v1", ["deployments.apps"] = "apps/v1", deploy = "apps/v1", Pods = "v1" } do
+      t.eq(k8s:resource(word).api_version, api_version, word)
+    end
+    t.eq(#seen, 2, "discovery was asked for once")
+    t.match(t.err("not_found", function() k8s:resource "th.z.io" end).message, 'resource type "th.z.io"')
+  end)
+end)
+
+t.test("discovery_reads_the_old_format_and_a_broken_group_blocks_nobody", function()
+  fake.with(function(call)
+    local answers = {
+      ["/api"] = { kind = "APIVersions", versions = json.array { "v1" } },
+      ["/api/v1"] = { resources = json.array { { name = "pods", kind = "Pod", namespaced = true }, { name = "pods/log", kind = "Pod" } } },
+      ["/apis"] = { kind = "APIGroupList", groups = json.array { { name = "x.io", preferredVersion = { groupVersion = "x.io/v2" },
+        versions = json.array { { groupVersion = "x.io/v1" }, { groupVersion = "x.io/v2" }, { groupVersion = "broken/v1" } } } } },
+      ["/apis/x.io/v1"] = { resources = json.array { { name = "things", kind = "Thing" } } },
+      ["/apis/x.io/v2"] = { resources = json.array { { name = "things", kind = "Thing", shortNames = json.array { "th" } } } },
+    }
+    if answers[call.path] then return 200, answers[call.path] end
+    return 503, "service unavailable"
+  end, function(url)
+    t.eq(connect(url):resource("th").api_version, "x.io/v2")
+    t.eq(connect(url):kind("Thing").api_version, "x.io/v2")
   end)
 end)
 

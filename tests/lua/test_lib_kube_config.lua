@@ -42,11 +42,22 @@ t.test("files_lie_beside_the_kubeconfig", function()
   assert(fs.write(dir .. "/config", kubeconfig("{ tokenFile: token }", "{ server: https://127.0.0.1:1, certificate-authority: ca.crt }")))
   local resolved = config.read(dir .. "/config")
   fs.remove(dir, { recursive = true })
-  t.eq({ resolved.ca_pem, tostring(resolved.token) }, { "CA", "<secret>" })
+  t.eq({ resolved.ca_pem, resolved.token_file }, { "CA", dir .. "/token" })
 end)
 
 local bad = {
-  { kubeconfig "{ exec: { command: x } }", nil, "exec plug%-ins are not supported yet" },
+  { kubeconfig "{ exec: { command: x } }", nil, "user 'u1': exec: apiVersion 'nil' is not known" },
+  { kubeconfig "{ exec: { apiVersion: client.authentication.k8s.io/v1 } }", nil, "exec: has no command" },
+  { kubeconfig "{ exec: { apiVersion: client.authentication.k8s.io/v1, command: x, interactiveMode: Always } }", nil, "asks nobody" },
+  { kubeconfig "{ exec: x }", nil, "exec: is no map" },
+  { kubeconfig "{ as-groups: [a] }", nil, "as%-%* without as" },
+  { kubeconfig "{ client-key-data: QQ== }", nil, "has no certificate" },
+  { kubeconfig "{ client-certificate-data: '*', client-key-data: QQ== }", nil, "user 'u1': client%-certificate%-data is not base64" },
+  { kubeconfig("{ token: a }", "{ server: 'ftp://x' }"), nil, "cluster 'c1': server 'ftp://x' is no http or https URL" },
+  { kubeconfig("{ token: a }", "{ server: 'https://x', proxy-url: 'gopher://y' }"), nil, "proxy%-url 'gopher://y'" },
+  { kubeconfig("{ token: a }", "{ server: 'https://x', certificate-authority-data: QQ==, insecure-skip-tls-verify: true }"), nil,
+    "exclude each other" },
+  { kubeconfig("{ token: a }", "{ server: 'https://x', certificate-authority: /no/such.pem }"), nil, "certificate%-authority: .*such.pem" },
   { kubeconfig "{ client-certificate-data: QQ== }", nil, "has no key" },
   { kubeconfig "{ username: a, password: b }", nil, "removed from Kubernetes" },
   { kubeconfig "{ token: a }", "other", "no 'nowhere' in its clusters" },

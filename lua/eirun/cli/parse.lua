@@ -53,10 +53,22 @@ local function unknown(word, known)
   usage(("unknown option '%s'%s"):format(word, near and (", did you mean '%s'?"):format(near) or ""))
 end
 
+-- "--output=yaml" and "-oyaml" hold the value in the same word.
+local function split(word, known)
+  local name, value = word:match("^(%-%-[^=]+)=(.*)$")
+  if name or known[word] then
+    return name or word, value
+  end
+  name, value = word:match("^(%-%a)=?(.+)$")
+  if name and known[name] and known[name].arg then
+    return name, value
+  end
+  return word
+end
+
 -- One option at args[at]; returns the index of the last word that it took.
 local function take_option(args, at, known, into)
-  local name, value = args[at]:match("^(%-%-[^=]+)=(.*)$")
-  name = name or args[at]
+  local name, value = split(args[at], known)
   local option = known[name] or unknown(name, known)
   if not option.arg then
     if value then
@@ -78,6 +90,22 @@ local function is_playbook(word)
   return word:find("/", 1, true) or word:find("%.lua$")
 end
 
+-- The first word from args[at] on that is neither an option nor the value of one.
+local function first_word(args, at, every)
+  while at <= #args do
+    local word = args[at]
+    if word:sub(1, 1) ~= "-" then
+      return word, at
+    end
+    local name, value = split(word, every)
+    local option = every[name] or word ~= "--" and unknown(name, every) or {}
+    if value then
+      option = {} -- its value is in the same word
+    end
+    at = at + (option and option.arg and not option.optional and 2 or 1)
+  end
+end
+
 -- The verb is the first word that is no option; options that take a value in a word of their own are stepped over.
 local function find_verb(args)
   local every = {}
@@ -86,18 +114,7 @@ local function find_verb(args)
       every[name] = option
     end
   end
-  local at = 1
-  while at <= #args do
-    local word = args[at]
-    if word:sub(1, 1) ~= "-" then
-      return word, at
-    end
-    local option = every[word:match("^[^=]+")] or word ~= "--" and unknown(word:match("^[^=]+"), every) or {}
-    if word:find("=", 1, true) then
-      option = {} -- its value is in the same word
-    end
-    at = at + (option and option.arg and not option.optional and 2 or 1)
-  end
+  return first_word(args, 1, every)
 end
 
 -- `eirun --sandbox` alone is a run that lacks its playbook.
@@ -131,16 +148,39 @@ local function verb_of(args)
   return verb, at
 end
 
+-- A verb of verbs: the word after it chooses among them, each has options of its own beside the common ones.
+local function part_of(verb, verb_at, args)
+  local every = known_options(verb)
+  for _, part in ipairs(verb.parts) do
+    for name, option in pairs(known_options(part)) do
+      every[name] = option
+    end
+  end
+  local word, at = first_word(args, verb_at + 1, every)
+  for _, part in ipairs(verb.parts) do
+    if part.name == word then
+      local options = table.move(verb.options, 1, #verb.options, #part.options + 1, table.move(part.options, 1, #part.options, 1, {}))
+      return { name = verb.name .. " " .. part.name, args = part.args, summary = part.summary, text = part.text, options = options,
+        module = part.module }, at
+    end
+  end
+  return verb
+end
+
 ---@param args string[]
 ---@return {verb: table|nil, options: table, words: string[]}
 --- Raises kind `invalid`, code `usage`.
 function M.parse(args)
   local verb, verb_at = verb_of(args)
+  local part_at
+  if verb and verb.parts and verb_at then
+    verb, part_at = part_of(verb, verb_at, args)
+  end
   local known = known_options(verb or { options = {} })
   local parsed, at, literal = { verb = verb, options = {}, words = {} }, 1, false
   while at <= #args do
     local word = args[at]
-    if at == verb_at then
+    if at == verb_at or at == part_at then
       literal = false
     elseif word == "--" and not literal then
       literal = true

@@ -14,8 +14,8 @@ M.groups = {
   } },
   { title = "Cloud and cluster", modules = {
     { name = "eirun.ack", from = { "eirun.ack.node_pool", "eirun.ack.ratio" } },
-    { name = "eirun.kube", from = { "eirun.kube.client", "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic",
-      "eirun.kube.watch" } },
+    { name = "eirun.kube", from = { "eirun.kube.client", "eirun.kube.connection", "eirun.kube.pods", "eirun.kube.access",
+      "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic", "eirun.kube.watch" } },
     { name = "eirun.oss" }, { name = "eirun.serve", from = { "eirun.serve.app" } }, { name = "eirun.sls" }, { name = "eirun.status" },
     { name = "eirun.price" },
     { name = "eirun.cloud" }, { name = "eirun.credentials" },

@@ -81,6 +81,7 @@ M.verbs = {
   },
   require("eirun.cli.gpu").verb,
   require("eirun.cli.load").verb,
+  require("eirun.cli.kube").verb,
   {
     name = "doctor", args = "[PLAYBOOK] [key=value ...]", module = "eirun.cli.doctor",
     summary = "try what a run needs and say how to mend it",
