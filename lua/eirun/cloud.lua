@@ -1,169 +1,107 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Any OpenAPI product, one function: signed, retried where that is safe, and failures told in the caller's terms.
-local codes = require "eirun.cloud.codes"
+local answers = require "eirun.cloud.answer"
 local crypto = require "eirun.core.crypto"
 local errors = require "eirun.errors"
 local http = require "eirun.http"
-local json = require "eirun.core.json"
+local paging = require "eirun.cloud.paging"
 local products = require "eirun.cloud.products"
+local shape = require "eirun.cloud.shape"
 local sign = require "eirun.cloud.sign"
 local spec = require "eirun.spec"
 local target = require "eirun.target"
 local task = require "eirun.task"
+local throttle = require "eirun.cloud.throttle"
 local wire = require "eirun.wire"
 
 local M = {}
 
-local CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 10, 60, 180
+local CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS, CONNECTIONS = 10, 60, 180, 256
 
 ---@class eirun.CloudCall
 ---@field product string `cs`, `ecs`, `ess`, `sts`, `vpc`, `ram`, or any other with `version` and `style`
 ---@field action string
 ---@field version? string
 ---@field style? "RPC"|"ROA"
----@field method? string ROA; GET, or POST with a body
+---@field method? string ROA: GET, or POST with a body; RPC: POST
 ---@field path? string ROA; percent-encoded
----@field params? table ROA: what fills the braces of the operation's path
+---@field params? table ROA: what fills the braces of the path
 ---@field query? table raw values; RPC: nested lists and maps are flattened
 ---@field body? table|string|userdata a table is sent as JSON
+---@field form? table sent as a form, flattened like a query
+---@field content_type? string of the body; default JSON
 ---@field region? string
----@field endpoint? string
+---@field endpoint? string host, host:port or URL
+---@field network? "public"|"vpc" which of the product's endpoints
 ---@field object? string what it is about, for messages
 ---@field idempotent? boolean default: reads, PUT, DELETE, and calls with a ClientToken
 ---@field timeout? number seconds for all attempts together, default 180
+---@field attempts? integer default 6
+---@field add_region? boolean RegionId goes along where the product wants it and the query has none
+---@field anonymous? boolean not signed (AssumeRoleWithOIDC)
+---@field credentials? eirun.Credentials whose keys sign; default the run's
 
 local call_rules = {
-  product = { type = "string", required = true }, action = { type = "string", required = true },
+  product = { type = "string", required = true, match = "^[%w-]+$", says = "a product's code, as ecs" },
+  action = { type = "string", required = true, match = "^%w+$", says = "an operation's name, as DescribeInstances" },
   version = { type = "string" }, style = { type = "string", one_of = { RPC = true, ROA = true } },
-  method = { type = "string" }, path = { type = "string" }, params = { type = "table" }, query = { type = "table" },
-  body = { type = "any" }, region = { type = "string" }, endpoint = { type = "string" }, object = { type = "string" },
-  idempotent = { type = "boolean" }, timeout = { type = "number", min = 0 },
+  method = { type = "string" }, path = { type = "string", match = "^/", says = "a path that begins with /" },
+  params = { type = "table" }, query = { type = "table" },
+  body = { type = "any" }, form = { type = "table" }, content_type = { type = "string" }, region = { type = "string" },
+  endpoint = { type = "string" }, network = { type = "string", one_of = { public = true, vpc = true } }, object = { type = "string" },
+  idempotent = { type = "boolean" }, timeout = { type = "number", min = 0 }, attempts = { type = "integer", min = 1 },
+  anonymous = { type = "boolean" }, credentials = { type = "table" }, add_region = { type = "boolean" },
 }
 
 -- How far the server's clock is ahead of ours; learned when it refuses a time.
 local clock_offset = 0
-
-local function endpoint_of(call, product, now)
-  local given = call.endpoint or (now.endpoints or {})[call.product:upper()]
-  if given then return http.endpoint_url(given) end
-  local host = product.host or function(region) return ("%s.%s.aliyuncs.com"):format(call.product, region) end
-  return "https://" .. host(call.region or now.region)
-end
-
-local function fill(path, params, action)
-  return (path:gsub("{(%w+_?%w*)}", function(name)
-    local value = params and params[name]
-    if value == nil then spec.fail("cloud.call", ("%s needs params.%s"):format(action, name)) end
-    return wire.encode(value)
-  end))
-end
-
-local function flatten_into(flat, prefix, value)
-  if type(value) ~= "table" then
-    flat[prefix] = value
-  elseif json.is_array(value) or #value > 0 then
-    for i, item in ipairs(value) do flatten_into(flat, prefix .. "." .. i, item) end
-  else
-    for _, key in ipairs(wire.sorted_keys(value)) do flatten_into(flat, prefix .. "." .. key, value[key]) end
-  end
-end
 
 ---RPC parameters as the wire wants them: `{Tag = {{Key = "a"}}}` becomes `{["Tag.1.Key"] = "a"}`.
 ---@param query? table
 ---@return table<string, any>
 ---Example: `cloud.flatten { Tag = { { Key = "a" } } }["Tag.1.Key"]` is `a`. Raises nothing.
 function M.flatten(query)
-  local flat = {}
-  for key, value in pairs(query or {}) do flatten_into(flat, key, value) end
-  return flat
+  return shape.flatten(query)
 end
 
--- Method, path, query and body of a call, before it is signed.
-local function shape(call, product)
-  local style = call.style or product.style or "RPC"
-  if style == "RPC" then
-    return { method = "POST", path = "/", query = M.flatten(call.query) }
-  end
-  local operation = call.product == "cs" and products.cs_operations[call.action]
-  local path = call.path or operation and fill(operation[2], call.params, call.action)
-  if not path then spec.fail("cloud.call", ("what is the path of %s? give path and method"):format(call.action)) end
-  return { method = call.method or operation and operation[1] or call.body and "POST" or "GET", path = path, query = call.query }
-end
-
-local reads = { "^Describe", "^List", "^Get", "^Query", "^Check" }
-
-local function is_idempotent(call, shaped)
-  if call.idempotent ~= nil then return call.idempotent end
-  if call.query and call.query.ClientToken then return true end
-  if shaped.path ~= "/" then return shaped.method ~= "POST" end
-  for _, pattern in ipairs(reads) do if call.action:find(pattern) then return true end end
-  return false
-end
-
-local function encode_body(body)
-  if body == nil or type(body) == "string" or type(body) == "userdata" then return body end
-  return json.encode(body)
-end
-
-local function headers_of(call, product, host, keys, body)
+local function headers_of(call, shaped, host, keys)
   return {
-    host = host, accept = "application/json",
-    ["content-type"] = body and "application/json; charset=utf-8" or nil,
-    ["x-acs-action"] = call.action, ["x-acs-version"] = call.version or product.version,
+    host = host, accept = "application/json", ["content-type"] = shaped.content_type,
+    ["x-acs-action"] = call.action, ["x-acs-version"] = shaped.version,
     ["x-acs-date"] = wire.iso(task.now() + clock_offset),
     ["x-acs-signature-nonce"] = crypto.hex(crypto.random(16)),
     ["x-acs-security-token"] = keys.security_token,
   }
 end
 
--- A new date, nonce and signature for every attempt.
-local function signed_request(call, product, shaped, url, keys, body)
-  local headers = headers_of(call, product, url.host, keys, body)
-  sign.sign { method = shaped.method, path = shaped.path, query = shaped.query, headers = headers, body = body,
+-- Who calls anonymously says in the query what a signed header would.
+local function anonymous_query(call, shaped)
+  local query = { Action = call.action, Version = shaped.version, Format = "JSON", Timestamp = wire.iso(task.now() + clock_offset),
+    SignatureNonce = crypto.hex(crypto.random(16)) }
+  for key, value in pairs(shaped.query or {}) do query[key] = value end
+  return wire.query(query), { accept = "application/json", ["content-type"] = shaped.content_type }
+end
+
+local function signed_query(call, shaped, url, keys)
+  local headers = headers_of(call, shaped, url.host, keys)
+  local query = sign.sign { method = shaped.method, path = shaped.path, query = shaped.query, headers = headers, body = shaped.body,
     key_id = keys.access_key_id, key_secret = keys.access_key_secret }
-  local query = wire.query(shaped.query)
-  local list = {}
-  for _, name in ipairs(wire.sorted_keys(headers)) do
-    if name ~= "host" then list[#list + 1] = { name, headers[name] } end
+  headers.host = nil
+  return query, headers
+end
+
+-- A new date, nonce and signature for every attempt.
+local function request_of(call, shaped, url, credentials)
+  local query, headers
+  if call.anonymous then
+    query, headers = anonymous_query(call, shaped)
+  else
+    query, headers = signed_query(call, shaped, url, credentials:get())
   end
   return {
-    method = shaped.method, headers = list, body = body, timeout = READ_SECONDS, connect_timeout = CONNECT_SECONDS,
-    url = ("%s://%s%s%s"):format(url.scheme, url.host, shaped.path, query ~= "" and "?" .. query or ""),
+    method = shaped.method, headers = headers, body = shaped.body, timeout = READ_SECONDS, connect_timeout = CONNECT_SECONDS,
+    url = url.scheme .. "://" .. url.host .. shaped.path .. (query ~= "" and "?" .. query or ""),
   }
-end
-
-local function required_action(details)
-  if type(details) ~= "table" or not details.AuthAction then return nil end
-  return "grant " .. tostring(details.AuthAction) .. " to " .. tostring(details.AuthPrincipalDisplayName or "the key's owner")
-end
-
-local function about(call)
-  return call.action .. (call.object and " of " .. call.object or "")
-end
-
--- Both envelopes: Code/Message/RequestId of RPC products, code/message/requestId of CS; and bodies that are no JSON at all.
-local function failure(call, reply)
-  local body = json.decode(reply.body or "")
-  if type(body) ~= "table" then body = {} end
-  local code = body.Code or body.code
-  code = code and tostring(code)
-  local words = body.Message or body.message or ("the server answered %d with %s"):format(reply.status, http.excerpt(reply.body))
-  local kind, hint = codes.classify(code or "", reply.status)
-  local after = tonumber(reply.headers:get "x-acs-retry-after" or nil)
-  return errors.new(kind, about(call) .. ": " .. tostring(words), {
-    code = code, status = reply.status, operation = call.action, object = call.object,
-    request_id = body.RequestId or body.requestId or body.request_id or reply.headers:get "x-acs-request-id",
-    hint = required_action(body.accessDeniedDetail or body.AccessDeniedDetail) or hint,
-    retryable = kind == "throttled" or nil, retry_after = after and after / 1000,
-  })
-end
-
-local function success(call, reply)
-  if (reply.body or "") == "" then return {} end
-  local body, err = json.decode(reply.body)
-  if body ~= nil then return body end
-  return nil, errors.new("internal", ("%s: the answer is not JSON (%s): %s"):format(about(call), err.message,
-    http.excerpt(reply.body)), { operation = call.action, object = call.object, status = reply.status, uncertain = true })
 end
 
 local months = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12 }
@@ -174,36 +112,67 @@ local function seconds_of_date(date)
   return wire.parse_time(("%s-%02d-%sT%sZ"):format(year, months[month], day, time))
 end
 
--- Two refusals are worth one more try at once: a clock that is off, and a nonce that was seen before.
-local function learn(err, reply, corrected)
-  if corrected[err.code] then return end
-  corrected[err.code or ""] = true
-  if err.code == "InvalidTimeStamp.Expired" then
-    local server = seconds_of_date(reply.headers:get "date")
-    if not server then return end
-    clock_offset = server - task.now()
-    err.retryable = true
-  elseif err.code == "SignatureNonceUsed" then
-    err.retryable = true
-  end
+-- Refusals that are worth one more try at once: a clock that is off, a nonce that was seen before, keys that went stale.
+local cures = {}
+
+cures["InvalidTimeStamp.Expired"] = function(reply)
+  local server = seconds_of_date(reply.headers:get "date" or nil)
+  if not server then return false end
+  clock_offset = server - task.now()
+  return true
 end
 
-local function attempt(call, product, shaped, url, client, keys, body, corrected)
-  local reply, err = client:request(signed_request(call, product, shaped, url, keys, body))
-  if not reply then
-    local text = ("%s: %s"):format(about(call), err.message)
-    return nil, errors.rephrase(err, text, { operation = call.action, object = call.object, uncertain = true })
+cures["SignatureNonceUsed"] = function() return true end
+
+local function renew(_, credentials) return credentials:expire() end
+cures["InvalidSecurityToken.Expired"], cures["InvalidSecurityToken.Malformed"] = renew, renew
+cures["InvalidSecurityToken.MismatchWithAccessKey"], cures["MissingSecurityToken"] = renew, renew
+
+local function cure(err, reply, run)
+  local remedy = cures[err.code]
+  if not remedy or run.cured[err.code] then return end
+  run.cured[err.code] = true
+  if remedy(reply, run.credentials) then err.retryable = true end
+end
+
+local function unreachable(run, err)
+  local hint = err.hint
+  if not hint and not run.url.given and (err.kind == "denied" or tostring(err.message):find("resolve", 1, true)) then
+    hint = ("is there a region '%s' with %s? else name the endpoint"):format(run.url.region, run.call.product:upper())
   end
-  if reply.status < 300 then return success(call, reply) end
-  local failed = failure(call, reply)
-  if reply.status >= 500 then failed.uncertain = true end
-  learn(failed, reply, corrected)
+  return errors.rephrase(err, ("%s: %s"):format(answers.about(run.call), err.message),
+    { operation = run.call.action, object = run.call.object, uncertain = err.sent ~= false or nil, hint = hint })
+end
+
+local function attempt(run)
+  throttle.enter(run.bucket)
+  local reply, err = run.client:request(request_of(run.call, run.shaped, run.url, run.credentials))
+  if not reply then return nil, unreachable(run, err) end
+  if reply.status < 300 then
+    throttle.passed(run.bucket)
+    run.reply = reply
+    return answers.success(run.call, reply)
+  end
+  local failed = answers.failure(run.call, reply, run.target)
+  if failed.kind == "throttled" then throttle.refused(run.bucket, failed.retry_after) end
+  cure(failed, reply, run)
   return nil, failed
+end
+
+-- All that stays the same from one attempt to the next.
+local function prepare(call)
+  spec.check("cloud.call", call, call_rules)
+  shape.version(call)
+  local now = target.current()
+  local url = shape.url(call, now)
+  return { call = call, target = now, url = url, shaped = shape.request(call, url.region), cured = {}, bucket = call.product .. "@" .. url.host,
+    client = target.http { max_connections = CONNECTIONS }, credentials = call.credentials or now.credentials }
 end
 
 ---Calls an operation of any OpenAPI product and returns its decoded answer.
 ---@param call eirun.CloudCall
 ---@return table answer numbers intact
+---@return eirun.core.http.Answer reply as it came
 ---Example:
 ---```lua
 ---local pools = cloud.call { product = "cs", action = "DescribeClusterNodePools", params = { ClusterId = id } }.nodepools
@@ -211,19 +180,30 @@ end
 ---Raises an error that names operation, object, code, the server's words, the request id and, where known, the next step.
 ---`uncertain` is set on it when the server may have done what was asked.
 function M.call(call)
-  spec.check("cloud.call", call, call_rules)
-  local product = products.known[call.product] or {}
-  if not (call.version or product.version) then
-    spec.fail("cloud.call", ("product '%s' is not known: give version and style"):format(call.product))
-  end
-  local now = target.current()
-  local shaped = shape(call, product)
-  local url = http.split_url(endpoint_of(call, product, now))
-  local client, body, corrected = target.http(), encode_body(call.body), {}
-  local policy = { idempotent = is_idempotent(call, shaped), deadline = task.now() + (call.timeout or TOTAL_SECONDS) }
-  return errors.check(http.retry(policy, function()
-    return attempt(call, product, shaped, url, client, now.credentials:get(), body, corrected)
-  end))
+  local run = prepare(call)
+  local policy = { idempotent = shape.is_idempotent(call, run.shaped), attempts = call.attempts,
+    deadline = task.now() + (call.timeout or TOTAL_SECONDS) }
+  local answer = errors.check(http.retry(policy, function() return attempt(run) end))
+  return answer, run.reply
+end
+
+---All pages of a call as one answer, whether its product counts pages, hands out tokens or names offsets.
+---@param call eirun.CloudCall
+---@return table answer lists joined; of everything else the last page's word
+---Example: `cloud.all { product = "ecs", action = "DescribeInstances", query = { RegionId = region } }.Instances.Instance`.
+---Raises as `cloud.call`.
+function M.all(call)
+  local given = call.query or {}
+  local size = (given.PageSize or given.MaxResults) and {} or products.page_size(call.product, call.action)
+  return paging.all(function(page)
+    local one, query = {}, {}
+    for key, value in pairs(call) do one[key] = value end
+    for _, part in ipairs { size, given, page } do
+      for key, value in pairs(part) do query[key] = value end
+    end
+    one.query = query
+    return (M.call(one))
+  end)
 end
 
 ---An operation of the Container Service.

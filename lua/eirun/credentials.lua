@@ -1,39 +1,113 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Who signs. A provider has `get()`, which answers keys, and a name that says where they come from; keys are never shown.
+-- Who signs. Keys are fetched when they are first needed, renewed before they expire, once for all tasks that wait, and never shown.
+local crypto = require "eirun.core.crypto"
 local errors = require "eirun.errors"
-local fs = require "eirun.core.fs"
-local json = require "eirun.core.json"
 local os = require "eirun.core.os"
 local secret = require "eirun.core.secret"
+local task = require "eirun.task"
 
 local M = {}
+
+local AHEAD_SECONDS, REREAD_SECONDS = 900, 180
 
 ---@class eirun.Keys
 ---@field access_key_id string
 ---@field access_key_secret userdata secret
 ---@field security_token? userdata secret, for temporary keys
----@field source string where they were found, `environment`, `profile 'default' of ~/.aliyun/config.json`
+---@field source string where they were found, `environment`, `profile 'default' of ~/.aliyun/config.json (AK)`
+---@field expires? number seconds since the epoch
+---@field reread? boolean a program gave them and did not say until when
 
 ---@class eirun.Credentials
----@field skipped? string[] sources that were looked at before and why they gave nothing
+---@field private keys? eirun.Keys
+---@field private fetch fun(): eirun.Keys
 local Credentials = {}
 Credentials.__index = Credentials
 Credentials.__name = "eirun.credentials"
-Credentials.__tostring = function(self) return "<credentials from " .. self.keys.source .. ">" end
+Credentials.__tostring = function(self) return "<credentials from " .. (self.keys and self.keys.source or "a source not asked yet") .. ">" end
 
----The keys, ready to sign with.
+-- Renewed a quarter of an hour ahead, or in the last quarter of a shorter life.
+local function adopt(self, keys)
+  local now = task.now()
+  self.keys = keys
+  if keys.expires then
+    self.renew_at = keys.expires - math.min(AHEAD_SECONDS, (keys.expires - now) / 4)
+  else
+    self.renew_at = keys.reread and now + REREAD_SECONDS or math.huge
+  end
+end
+
+local function valid(self)
+  return self.keys ~= nil and (self.keys.expires == nil or task.now() < self.keys.expires)
+end
+
+-- After a failure the old keys do until they expire; the next try comes a little later, not with every call.
+local function postpone(self)
+  local random = string.unpack("<I4", crypto.random(4)) / 0x100000000
+  self.renew_at = math.min(task.now() + 10 + 50 * random, self.keys.expires or math.huge)
+end
+
+-- One task fetches; whoever comes meanwhile waits for it, unless he has keys that still do.
+local function renew(self)
+  local flight = { done = task.event() }
+  self.flight = flight
+  local ok, result = pcall(self.fetch)
+  self.flight = nil
+  if ok then adopt(self, result) else flight.err = errors.from(result) end
+  flight.done:set()
+  if ok then return end
+  if flight.err.kind ~= "cancelled" then
+    self.last_failure = flight.err
+    if valid(self) then return postpone(self) end
+  end
+  error(flight.err, 0)
+end
+
+local function wait_for(self, flight)
+  flight.done:wait()
+  if flight.err and flight.err.kind ~= "cancelled" and not valid(self) then error(flight.err, 0) end
+end
+
+---The keys, ready to sign with; waits where they have to be fetched or renewed first.
 ---@return eirun.Keys
----Example: `local id = credentials.current():get().access_key_id`. Raises nothing.
+---Example: `local id = credentials.current():get().access_key_id`.
+---Raises kind "denied" where no source has keys, "invalid" for a source that is written wrongly, and what fetching raises; a renewal
+---that fails is no error while the old keys are valid.
 function Credentials:get()
+  while not self.keys or task.now() >= self.renew_at do
+    if not self.flight then
+      renew(self)
+    elseif valid(self) then
+      break
+    else
+      wait_for(self, self.flight)
+    end
+  end
   return self.keys
+end
+
+---The server says that these keys are no good any more: fetches others at the next `get`.
+---@return boolean renewable false for keys that stay what they are
+---Example: `if credentials:expire() then return retry() end`. Raises nothing.
+function Credentials:expire()
+  if not self.keys or self.renew_at == math.huge then return false end
+  self.keys = nil
+  return true
+end
+
+---Where keys were looked for, and what came of it.
+---@return {name: string, state: "used"|"skipped"|"unasked", why: string}[]
+---Example: `for _, source in ipairs(credentials.current():sources()) do print(source.name, source.why) end`. Raises nothing.
+function Credentials:sources()
+  return self.asked or { { name = self.keys and self.keys.source or "the caller", state = "used", why = "given by the caller" } }
 end
 
 local function as_secret(value)
   return type(value) == "string" and secret.new(value) or value
 end
 
-local function wrap(keys, skipped)
-  return setmetatable({ keys = keys, skipped = skipped or {} }, Credentials)
+local function new(fetch)
+  return setmetatable({ fetch = fetch, renew_at = 0 }, Credentials)
 end
 
 ---Keys that the caller has. The text of the secret is wrapped at once.
@@ -44,105 +118,75 @@ function M.static(given)
   if not given.access_key_id or not given.access_key_secret then
     errors.raise("invalid", "an access key needs both its id and its secret")
   end
-  return wrap {
-    access_key_id = given.access_key_id, access_key_secret = as_secret(given.access_key_secret),
-    security_token = as_secret(given.security_token), source = given.source or "the caller",
-  }
+  local made = new()
+  adopt(made, { access_key_id = given.access_key_id, access_key_secret = as_secret(given.access_key_secret),
+    security_token = as_secret(given.security_token), source = given.source or "the caller" })
+  return made
 end
 
-local function first_of(env, ...)
-  for _, name in ipairs { ... } do
-    local value = env(name)
-    if value and value ~= "" then return value end
-  end
-end
-
-local prefixes = { "ALIBABA_CLOUD_", "ALIBABACLOUD_", "ALICLOUD_" }
-
-local function variable(env, name)
-  local names = {}
-  for i, prefix in ipairs(prefixes) do names[i] = prefix .. name end
-  return first_of(env, table.unpack(names))
-end
-
-local function from_environment(env)
-  local id, key = variable(env, "ACCESS_KEY_ID"), variable(env, "ACCESS_KEY_SECRET")
-  if not id and not key then return nil, "ALIBABA_CLOUD_ACCESS_KEY_ID is not set" end
-  if not id or not key then return nil, "only one of ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET is set" end
-  return { access_key_id = id, access_key_secret = secret.new(key), source = "environment",
-    security_token = as_secret(variable(env, "SECURITY_TOKEN")) }
-end
-
-local function profile_named(config, name)
-  for _, profile in ipairs(config.profiles or {}) do
-    if profile.name == name then return profile end
-  end
-end
-
-local profile_modes = { AK = false, StsToken = true }
-
-local function keys_of_profile(profile, where)
-  local mode = profile.mode or "AK"
-  if profile_modes[mode] == nil then return nil, ("%s has mode '%s', which is not supported yet"):format(where, mode) end
-  if (profile.access_key_id or "") == "" or (profile.access_key_secret or "") == "" then return nil, where .. " holds no keys" end
-  return { access_key_id = profile.access_key_id, access_key_secret = secret.new(profile.access_key_secret), source = where,
-    security_token = profile_modes[mode] and as_secret(profile.sts_token) or nil }
-end
-
-local function from_profile(env)
-  if env "ALIBABA_CLOUD_CLI_PROFILE_DISABLED" == "true" then return nil, "ALIBABA_CLOUD_CLI_PROFILE_DISABLED is set" end
-  local path = env "ALIBABA_CLOUD_CONFIG_FILE" or (env "HOME" or "") .. "/.aliyun/config.json"
-  local text = fs.read(path)
-  if not text then return nil, path .. " cannot be read" end
-  local config, err = json.decode(text)
-  if type(config) ~= "table" then return nil, path .. " is not JSON: " .. tostring(err and err.message) end
-  local name = first_of(env, "ALIBABACLOUD_PROFILE", "ALIBABA_CLOUD_PROFILE", "ALICLOUD_PROFILE") or config.current
-  local profile = profile_named(config, name)
-  local where = ("profile '%s' of %s"):format(tostring(name), path)
-  if not profile then return nil, where .. " does not exist" end
-  return keys_of_profile(profile, where)
-end
-
-local function read_ini(text)
-  local sections, name = {}, nil
-  for line in text:gmatch("[^\r\n]+") do
-    name = line:match("^%s*%[(.-)%]%s*$") or name
-    local key, value = line:match("^%s*([%w_]+)%s*=%s*(.-)%s*$")
-    if name then sections[name] = sections[name] or {} end
-    if name and key then sections[name][key] = value:gsub("%s+[;#].*$", "") end
-  end
-  return sections
-end
-
-local function from_ini(env)
-  local path = env "ALIBABA_CLOUD_CREDENTIALS_FILE" or (env "HOME" or "") .. "/.alibabacloud/credentials"
-  local text = fs.read(path)
-  if not text then return nil, path .. " cannot be read" end
-  local name = env "ALIBABA_CLOUD_PROFILE" or "default"
-  local section = read_ini(text)[name]
-  local where = ("section '%s' of %s"):format(name, path)
-  if not section then return nil, where .. " does not exist" end
-  if section.type and section.type ~= "access_key" then return nil, where .. " has type '" .. section.type .. "', not supported yet" end
-  if not section.access_key_id or not section.access_key_secret then return nil, where .. " holds no keys" end
-  return { access_key_id = section.access_key_id, access_key_secret = secret.new(section.access_key_secret), source = where }
-end
-
-local chain = { from_environment, from_profile, from_ini }
-
----The first of: environment, profile of the vendor's command line, INI file. `get` is asked once and remembered.
----@param env? fun(name: string): string|nil where variables come from
+---Keys that a function of the caller's fetches, renewed as those of the chain are.
+---@param fetch fun(): eirun.Keys
 ---@return eirun.Credentials
----Example: `local keys = credentials.chain():get()`. Raises kind "denied", naming every source and why it gave nothing.
-function M.chain(env)
-  local skipped = {}
-  for _, source in ipairs(chain) do
-    local keys, why = source(env or os.getenv)
-    if keys then return wrap(keys, skipped) end
-    skipped[#skipped + 1] = why
+---Example: `credentials.dynamic(function() return my_vault() end)`. Raises nothing itself.
+function M.dynamic(fetch)
+  return new(fetch)
+end
+
+local function note(asked, source, state, why)
+  asked[#asked + 1] = { name = source.name, state = state, why = why }
+end
+
+local function told(asked)
+  local list = {}
+  for i, row in ipairs(asked) do list[i] = row.name .. ": " .. row.why end
+  return table.concat(list, "; ")
+end
+
+-- The first source that has keys is the one that is asked again when they expire.
+local function search(self, env)
+  local sources, asked, keys = require "eirun.credentials.chain", {}, nil
+  for _, source in ipairs(sources) do
+    if keys then
+      note(asked, source, "unasked", "not asked: another source had keys")
+    else
+      local fetch, why = source.find(env)
+      local ok, result = true, nil
+      if fetch then ok, result = pcall(fetch) end
+      if not ok and errors.is(result) and (result.kind == "cancelled" or result.kind == "invalid") then error(result, 0) end
+      if ok and result then
+        keys, self.fetch = result, fetch
+        note(asked, source, "used", result.source)
+      else
+        note(asked, source, "skipped", why or errors.from(result).message)
+      end
+    end
   end
-  errors.raise("denied", "no access key was found: " .. table.concat(skipped, "; "), {
+  self.asked = asked
+  return keys or errors.raise("denied", "no access key was found: " .. told(asked), {
     hint = "export ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or run `aliyun configure`",
   })
+end
+
+---The first source that has keys: environment, OIDC token of a pod, profile of the vendor's command line, credentials file, role of
+---the ECS instance, credentials URI. Nothing is asked before the first `get`.
+---@param env? fun(name: string): string|nil where variables come from
+---@return eirun.Credentials
+---Example: `local keys = credentials.chain():get()`. Raises nothing itself; `get` raises kind "denied", naming every source and why
+---it gave nothing, and "invalid" with file and line for a source that is written wrongly.
+function M.chain(env)
+  local made = new()
+  made.fetch = function() return search(made, env or os.getenv) end
+  return made
+end
+
+---The region that the vendor's profile names, nil when there is none.
+---@param env? fun(name: string): string|nil
+---@return string|nil
+---Example: `credentials.region()`. Raises kind "invalid", with file and line, for a malformed profile file.
+function M.region(env)
+  env = env or os.getenv
+  if env "ALIBABA_CLOUD_CLI_PROFILE_DISABLED" == "true" then return nil end
+  return require("eirun.credentials.profile").region(env)
 end
 
 ---The keys of this run.

@@ -15,6 +15,7 @@ local M = {}
 ---@field cluster? string the cluster to use when a playbook names none
 ---@field credentials eirun.Credentials
 ---@field endpoints table<string, string> by product, upper case: EIRUN_ENDPOINT_CS and so on
+---@field network? "public"|"vpc" which endpoints of the products
 ---@field ca_file? string
 ---@field kubeconfig? string
 ---@field context? string
@@ -31,7 +32,33 @@ function M.current()
   return current or errors.raise("invalid", "no target is open: this needs a run, `eirun PLAYBOOK` or `eirun --sandbox PLAYBOOK`")
 end
 
+--- The run's target, nil outside a run.
+---@return eirun.Target|nil
+--- Raises nothing.
+--- Example: `local now = target.open_target()`
+function M.open_target()
+  return current
+end
+
+--- An HTTP client of its own that goes past every proxy, for the metadata service; close it.
+---@return userdata client
+--- Raises nothing.
+--- Example: `local client <close> = target.plain_client()`
+function M.plain_client()
+  return errors.check(http.client { proxy = "", user_agent = "eirun/" .. require("eirun.core.build").version })
+end
+
 local clients = {}
+
+local function new_client(options)
+  local client, err = http.client(options)
+  if client then
+    return client
+  end
+  local file = options.ca_file
+  error(errors.rephrase(err, file and ("cannot take the certificates in '%s': %s"):format(file, err.message) or err.message,
+    { hint = file and "EIRUN_CA_FILE names a PEM file" or nil }), 0)
+end
 
 --- An HTTP client of this run; clients with the same options are shared.
 ---@param opts? table options of eirun.core.http.client
@@ -48,11 +75,11 @@ function M.http(opts)
   end
   for _, value in pairs(given) do
     if type(value) == "userdata" then
-      return http.client(given) -- keys are not compared
+      return new_client(given) -- keys are not compared
     end
   end
   local name = json.encode(given)
-  clients[name] = clients[name] or http.client(given)
+  clients[name] = clients[name] or new_client(given)
   return clients[name]
 end
 
@@ -215,22 +242,28 @@ end
 
 -- Real accounts -------------------------------------------------------------------------------------------------------
 
-local products = { "CS", "ECS", "ESS", "STS", "VPC", "OSS", "SLS", "RAM", "METADATA", "INGRESS" }
-
+-- EIRUN_ENDPOINT_CS is ours, ALIBABA_CLOUD_ENDPOINT_CS what other tools of the vendor read.
 local function endpoints_from_environment()
   local endpoints = {}
-  for _, product in ipairs(products) do
-    local value = os_core.getenv("EIRUN_ENDPOINT_" .. product)
-    if value and value ~= "" then
-      endpoints[product] = value
+  for _, pattern in ipairs { "^ALIBABA_CLOUD_ENDPOINT_([%u%d_]+)$", "^EIRUN_ENDPOINT_([%u%d_]+)$" } do
+    for name, value in pairs(os_core.environ()) do
+      local product = name:match(pattern)
+      if product and product ~= "TYPE" and value ~= "" then
+        endpoints[product] = value
+      end
     end
   end
   return endpoints
 end
 
+local function network_from_environment()
+  local vpc = os_core.getenv("ALIBABA_CLOUD_ENDPOINT_TYPE") == "vpc" or os_core.getenv("ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED") == "true"
+  return vpc and "vpc" or "public"
+end
+
 local function region_of(options)
-  return options.region or os_core.getenv("ALIBABA_CLOUD_REGION_ID") or os_core.getenv("ALICLOUD_REGION_ID")
-    or errors.raise("invalid", "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
+  return options.region or os_core.getenv("ALIBABA_CLOUD_REGION_ID") or os_core.getenv("ALIBABACLOUD_REGION_ID")
+    or os_core.getenv("ALICLOUD_REGION_ID") or require("eirun.credentials").region() or errors.raise("invalid", "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
 end
 
 local function open_real(options)
@@ -241,6 +274,7 @@ local function open_real(options)
     sandbox = false,
     region = region_of(options),
     endpoints = endpoints_from_environment(),
+    network = network_from_environment(),
     ca_file = os_core.getenv("EIRUN_CA_FILE"),
     credentials = require("eirun.credentials").chain(),
   }
@@ -253,7 +287,7 @@ local function describe(target)
     return ("target: sandbox in %s (region %s, account %s, cluster %s), %s clock at %s"):format(target.dir, target.region, target.account,
       target.cluster, clock.kind(), os.date("!%Y-%m-%dT%H:%M:%SZ"))
   end
-  return ("target: REAL account %s, region %s, cluster %s"):format(target.account, target.region, target.cluster or "as the playbook says")
+  return ("target: REAL account %s, region %s, cluster %s"):format(target.account or "not asked", target.region, target.cluster or "as the playbook says")
 end
 
 local Session = {}
@@ -279,17 +313,18 @@ Session.__gc = nil
 ---@param options table of the command line
 ---@param out table an output
 ---@param cluster? string the cluster that the playbook was given
+---@param how? {identify?: boolean} identify = false: does not ask whose the keys are
 ---@return table session close it (`local session <close> = target.open(...)`)
 --- Raises kind `denied` without credentials, `invalid` for options that contradict each other.
 --- Example: `local session <close> = target.open({ sandbox = true }, out)`
-function M.open(options, out, cluster)
+function M.open(options, out, cluster, how)
   local target = options.sandbox and open_sandbox(options) or open_real(options)
   local session = setmetatable({ state = target.state }, Session)
   target.kubeconfig, target.context, target.namespace = options.kubeconfig, options.context, options.namespace or "default"
   target.cluster = cluster or target.cluster
   current = target
   local ok, err = pcall(function()
-    if not target.account then
+    if not target.account and not (how and how.identify == false) then
       target.account = require("eirun.cloud").caller_identity().AccountId
     end
   end)

@@ -38,7 +38,7 @@ t.test("both_envelopes_become_one_kind_of_error", function()
     t.eq({ rpc.code, rpc.request_id, rpc.status, rpc.operation }, { "InvalidAccessKeyId.NotFound", "R-1", 404, "DescribeInstances" })
     local cs = t.err("denied", function() cloud.cs("DescribeClusterDetail", { ClusterId = "c1" }, { object = "cluster 'c1'" }) end)
     t.eq(tostring(cs), "DescribeClusterDetail of cluster 'c1': policy Forbidden (StatusForbidden, request id R-2); " ..
-      "grant cs:DescribeClusterDetail to user bob")
+      "grant cs:DescribeClusterDetail on acs:cs:cn-hangzhou:1:cluster/c1 to user bob")
   end)
 end)
 

@@ -99,9 +99,9 @@ end
 for _, vector in ipairs(vectors) do
   t.test("acs3_signs_as_the_official_sdk_does_" .. vector.id, function()
     local request = request_of(vector)
-    local headers = sign.sign(request)
+    sign.sign(request)
     if vector.canonical then t.eq(crypto.hex(crypto.sha256((sign.canonical(request)))), vector.canonical) end
-    t.eq(headers.authorization:match("Signature=(%x+)$"), vector.signature)
+    t.eq(request.headers.authorization:match("Signature=(%x+)$"), vector.signature)
   end)
 end
 
@@ -110,7 +110,8 @@ t.test("a_token_in_a_secret_gives_the_same_signature", function()
   local request = request_of(vectors[5])
   request.headers["x-acs-security-token"] = secret.new(vectors[5].token)
   request.key_secret = secret.new(request.key_secret)
-  t.eq(sign.sign(request).authorization:match("Signature=(%x+)$"), vectors[5].signature)
+  sign.sign(request)
+  t.eq(request.headers.authorization:match("Signature=(%x+)$"), vectors[5].signature)
 end)
 
 t.test("times_are_written_and_read_in_every_spelling", function()

@@ -30,14 +30,16 @@ t.test("half_a_pair_is_named_and_passed_over", function()
     function(home)
       local found = credentials.chain(env_of { HOME = home, ALIBABA_CLOUD_ACCESS_KEY_ID = "id" })
       t.eq(found:get().access_key_id, "ini-id")
-      t.match(found.skipped[1], "only one of")
-      t.match(found.skipped[2], "config.json cannot be read")
+      local sources = found:sources()
+      t.match(sources[1].why, "only one of")
+      t.match(sources[3].why, "config.json cannot be read")
+      t.eq({ sources[4].state, sources[5].state }, { "used", "unasked" })
     end)
 end)
 
 local config = [[{"current":"work","profiles":[{"name":"default","mode":"AK","access_key_id":"a","access_key_secret":"b"},
   {"name":"work","mode":"StsToken","access_key_id":"c","access_key_secret":"d","sts_token":"e"},
-  {"name":"role","mode":"EcsRamRole","ram_role_name":"r"}]}]]
+  {"name":"gone","mode":"CloudSSO"}]}]]
 
 t.test("the_current_profile_of_the_vendors_file_is_read", function()
   with_home({ [".aliyun/config.json"] = config }, function(home)
@@ -51,8 +53,11 @@ end)
 
 t.test("without_any_key_every_source_and_its_reason_is_told", function()
   with_home({ [".aliyun/config.json"] = config }, function(home)
-    local err = t.err("denied", function() credentials.chain(env_of { HOME = home, ALIBABA_CLOUD_PROFILE = "role" }) end)
-    t.match(err.message, "ALIBABA_CLOUD_ACCESS_KEY_ID is not set; profile 'role' of .* has mode 'EcsRamRole', which is not supported yet")
+    local env = env_of { HOME = home, ALIBABA_CLOUD_PROFILE = "gone", ALIBABA_CLOUD_ECS_METADATA_DISABLED = "true" }
+    local err = t.err("denied", function() credentials.chain(env):get() end)
+    t.match(err.message, "environment: ALIBABA_CLOUD_ACCESS_KEY_ID is not set; OIDC token %(RRSA%): ALIBABA_CLOUD_ROLE_ARN, .* are not set; " ..
+      "command line profile: .*config.json:3: profile 'gone': nobody is signed in; credentials file: .* cannot be read; " ..
+      "ECS instance role: .*DISABLED is set; credentials URI: ")
     t.match(err.hint, "aliyun configure")
   end)
 end)

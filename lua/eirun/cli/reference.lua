@@ -35,7 +35,7 @@ M.groups = {
 M.private = { Step = true, Patience = true }
 
 -- Files of lua/eirun that no playbook needs; a test sees to it that each file is either here or above.
-M.internal = { "eirun.main", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
+M.internal = { "eirun.main", "eirun.jmespath", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
 
 -- Modules written in C: lua/eirun builds on them, a playbook may use json, yaml, fs and process where the library lacks a verb.
 M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "load", "os", "process", "secret", "task", "term",

@@ -79,6 +79,7 @@ M.verbs = {
     },
     options = { serve_clock, target[3], target[4], output },
   },
+  require("eirun.cli.cloud").verb(with, target),
   require("eirun.cli.gpu").verb,
   require("eirun.cli.load").verb,
   require("eirun.cli.kube").verb,

@@ -1,0 +1,94 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- A token bucket for each product, learned from its refusals: unlimited until the first one, then a little below what passed, then
+-- slowly faster again. Tasks that wait queue up behind it, so that fifty of them do not come back together.
+local task = require "eirun.task"
+
+local M = {}
+
+local SLOWEST, WINDOW, GROW_EVERY, FORGET = 0.5, 1, 5, 60
+
+local buckets = {}
+
+local function bucket_of(key)
+  local bucket = buckets[key]
+  if not bucket then
+    bucket = { passes = {}, paused = 0, next = 0, refused = 0, grown = 0 }
+    buckets[key] = bucket
+  end
+  return bucket
+end
+
+-- The next free moment of a limited bucket.
+local function reserve(bucket, now)
+  local slot = math.max(now, bucket.paused, bucket.next)
+  bucket.next = slot + 1 / bucket.rate
+  return slot
+end
+
+---Waits for this product's turn.
+---@param key string
+---Example: `throttle.enter "cs"`. Raises `cancelled` or `timeout` when the task is stopped.
+function M.enter(key)
+  local bucket = bucket_of(key)
+  while true do
+    local now = task.now()
+    if bucket.rate and now - bucket.refused > FORGET then bucket.rate = nil end
+    if not bucket.rate then return end
+    local slot = reserve(bucket, now)
+    if slot > now then task.sleep_until(slot) end
+    if bucket.paused <= task.now() then return end
+  end
+end
+
+-- Calls that passed within the last window.
+local function passed_lately(bucket, now)
+  local list, kept = bucket.passes, {}
+  for _, at in ipairs(list) do
+    if now - at < WINDOW then kept[#kept + 1] = at end
+  end
+  bucket.passes = kept
+  return #kept
+end
+
+---A call went through.
+---@param key string
+---Raises nothing.
+function M.passed(key)
+  local bucket, now = bucket_of(key), task.now()
+  if #bucket.passes > 64 then passed_lately(bucket, now) end
+  if #bucket.passes <= 1024 then bucket.passes[#bucket.passes + 1] = now end
+  if bucket.rate and now - bucket.grown > GROW_EVERY then
+    bucket.rate, bucket.grown = bucket.rate * 1.25, now
+  end
+end
+
+---A call was refused for coming too fast. Refusals of one burst count once.
+---@param key string
+---@param retry_after? number seconds that the server asked for
+---Raises nothing.
+function M.refused(key, retry_after)
+  local bucket, now = bucket_of(key), task.now()
+  local same_burst = now < bucket.paused
+  bucket.paused = math.max(bucket.paused, now + (retry_after or 1))
+  bucket.next = math.max(bucket.next, bucket.paused)
+  bucket.refused, bucket.grown = now, now
+  if same_burst then return end
+  local lately = passed_lately(bucket, now) * 0.8
+  bucket.rate = math.max(SLOWEST, bucket.rate and bucket.rate / 2 or lately > 0 and lately or 2)
+end
+
+---Calls a second that a product bears, as far as it is known; nil: no limit was met.
+---@param key string
+---@return number|nil
+---Example: `throttle.rate "ecs"`. Raises nothing.
+function M.rate(key)
+  return bucket_of(key).rate
+end
+
+---Forgets everything: for tests, and for a run against another target.
+---Raises nothing.
+function M.reset()
+  buckets = {}
+end
+
+return M
