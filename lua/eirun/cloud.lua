@@ -165,7 +165,8 @@ local function prepare(call)
   shape.version(call)
   local now = target.current()
   local url = shape.url(call, now)
-  return { call = call, target = now, url = url, shaped = shape.request(call, url.region), cured = {}, bucket = call.product .. "@" .. url.host,
+  return { call = call, target = now, url = url, shaped = shape.request(call, url.region), cured = {},
+    bucket = call.product .. "@" .. url.host,
     client = target.http { max_connections = CONNECTIONS }, credentials = call.credentials or now.credentials }
 end
 

@@ -24,7 +24,8 @@ local AHEAD_SECONDS, REREAD_SECONDS = 900, 180
 local Credentials = {}
 Credentials.__index = Credentials
 Credentials.__name = "eirun.credentials"
-Credentials.__tostring = function(self) return "<credentials from " .. (self.keys and self.keys.source or "a source not asked yet") .. ">" end
+Credentials.__tostring = function(self) return "<credentials from " .. (self.keys and self.keys.source
+  or "a source not asked yet") .. ">" end
 
 -- Renewed a quarter of an hour ahead, or in the last quarter of a shorter life.
 local function adopt(self, keys)

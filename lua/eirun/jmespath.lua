@@ -197,7 +197,8 @@ function functions.merge(...)
   return result
 end
 
-local arity = { length = 1, keys = 1, values = 1, type = 1, sort = 1, sort_by = 2, max = 1, min = 1, max_by = 2, min_by = 2, sum = 1, avg = 1,
+local arity = { length = 1, keys = 1, values = 1, type = 1, sort = 1, sort_by = 2, max = 1, min = 1, max_by = 2, min_by = 2, sum = 1,
+  avg = 1,
   map = 2, reverse = 1, join = 2, contains = 2, starts_with = 2, ends_with = 2, to_number = 1, to_string = 1, to_array = 1, abs = 1,
   floor = 1, ceil = 1 }
 

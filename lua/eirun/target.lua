@@ -263,7 +263,8 @@ end
 
 local function region_of(options)
   return options.region or os_core.getenv("ALIBABA_CLOUD_REGION_ID") or os_core.getenv("ALIBABACLOUD_REGION_ID")
-    or os_core.getenv("ALICLOUD_REGION_ID") or require("eirun.credentials").region() or errors.raise("invalid", "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
+    or os_core.getenv("ALICLOUD_REGION_ID") or require("eirun.credentials").region() or errors.raise("invalid",
+      "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
 end
 
 local function open_real(options)
@@ -287,7 +288,8 @@ local function describe(target)
     return ("target: sandbox in %s (region %s, account %s, cluster %s), %s clock at %s"):format(target.dir, target.region, target.account,
       target.cluster, clock.kind(), os.date("!%Y-%m-%dT%H:%M:%SZ"))
   end
-  return ("target: REAL account %s, region %s, cluster %s"):format(target.account or "not asked", target.region, target.cluster or "as the playbook says")
+  return ("target: REAL account %s, region %s, cluster %s"):format(target.account or "not asked", target.region,
+    target.cluster or "as the playbook says")
 end
 
 local Session = {}

@@ -55,7 +55,8 @@ t.test("without_any_key_every_source_and_its_reason_is_told", function()
   with_home({ [".aliyun/config.json"] = config }, function(home)
     local env = env_of { HOME = home, ALIBABA_CLOUD_PROFILE = "gone", ALIBABA_CLOUD_ECS_METADATA_DISABLED = "true" }
     local err = t.err("denied", function() credentials.chain(env):get() end)
-    t.match(err.message, "environment: ALIBABA_CLOUD_ACCESS_KEY_ID is not set; OIDC token %(RRSA%): ALIBABA_CLOUD_ROLE_ARN, .* are not set; " ..
+    t.match(err.message,
+      "environment: ALIBABA_CLOUD_ACCESS_KEY_ID is not set; OIDC token %(RRSA%): ALIBABA_CLOUD_ROLE_ARN, .* are not set; " ..
       "command line profile: .*config.json:3: profile 'gone': nobody is signed in; credentials file: .* cannot be read; " ..
       "ECS instance role: .*DISABLED is set; credentials URI: ")
     t.match(err.hint, "aliyun configure")

@@ -6,7 +6,8 @@ local GRANT = "grant the RAM action to the key's owner"
 
 -- pattern (Lua), kind, hint
 local rules = {
-  { "Throttling", "throttled", "too many calls of this account at once: it was tried again until the time was over; ask for a higher limit in Quota Center" },
+  { "Throttling", "throttled",
+    "too many calls of this account at once: it was tried again until the time was over; ask for a higher limit in Quota Center" },
   { "QPS Limit Exceeded", "throttled", "too many calls of this account at once: it was tried again until the time was over" },
   { "^SignatureDoesNotMatch$", "denied", "the access key's secret is wrong, or a proxy changed the request" },
   { "^SignatureNonceUsed$", "conflict", "a proxy or a copied request repeated it: call again" },
@@ -18,7 +19,8 @@ local rules = {
   { "^MissingSecurityToken", "denied", "temporary keys need their token: set ALIBABA_CLOUD_SECURITY_TOKEN" },
   { "^InvalidSecurityToken%.MismatchWithAccessKey", "denied", "id, secret and token must come from the same answer: set all three anew" },
   { "^InvalidSecurityToken", "denied", "the temporary keys have expired; get new ones" },
-  { "^AuthenticationFail%.OIDCToken", "denied", "the token file is stale or of another cluster: is RRSA enabled, and the pod's service account annotated?" },
+  { "^AuthenticationFail%.OIDCToken", "denied",
+    "the token file is stale or of another cluster: is RRSA enabled, and the pod's service account annotated?" },
   { "^EntityNotExist%.OIDCProvider", "not_found", "enable RRSA on the cluster, then take the provider's ARN from its page" },
   { "^EntityNotExist%.Role", "not_found", "create the RAM role, or correct its name in the ARN" },
   { "^Forbidden", "denied", GRANT },
@@ -36,7 +38,8 @@ local rules = {
   { "^AddonNotFound", "not_found", "list the add-ons that this cluster can have with ListAddons" },
   { "^InvalidScalingGroupId%.NotFound", "not_found", "the scaling group is gone: was the node pool deleted?" },
   { "^InvalidInstanceId", "not_found", "the instance is gone, or of another region" },
-  { "^InvalidInstanceType%.ValueNotSupported", "invalid", "not sold in this region or zone: `eirun cloud call ecs DescribeAvailableResource` lists what is" },
+  { "^InvalidInstanceType%.ValueNotSupported", "invalid",
+    "not sold in this region or zone: `eirun cloud call ecs DescribeAvailableResource` lists what is" },
   { "^InvalidVSwitchId%.IpNotEnough", "quota", "the vSwitch has no free addresses: add another one" },
   { "^InvalidVSwitchId", "not_found", "check the vSwitch id and its region" },
   { "^InvalidKeyPair", "not_found", "create the key pair in this region, or correct its name" },

@@ -9,7 +9,8 @@ local function set(words)
 end
 
 -- ESS answers at one central host for these regions, at `ess.<region>` elsewhere.
-local ess_central = set [[cn-qingdao cn-beijing cn-hangzhou cn-shanghai cn-shenzhen cn-hongkong cn-nanjing ap-southeast-1 us-east-1 us-west-1]]
+local ess_central = set [[cn-qingdao cn-beijing cn-hangzhou cn-shanghai cn-shenzhen cn-hongkong cn-nanjing ap-southeast-1 us-east-1
+  us-west-1]]
 
 local function regional(name)
   return function(region) return ("%s.%s.aliyuncs.com"):format(name, region) end
@@ -20,7 +21,8 @@ local function central(host)
 end
 
 -- region: does every call take a RegionId?
----@type table<string, {version: string, style: "RPC"|"ROA", host?: fun(region: string): string, vpc?: fun(region: string): string, region?: boolean}>
+---@type table<string, {version: string, style: "RPC"|"ROA", host?: fun(region: string): string, vpc?: fun(region: string): string,
+--- region?: boolean}>
 M.known = {
   cs = { version = "2015-12-15", style = "ROA", vpc = regional "cs-anony-vpc" },
   ecs = { version = "2014-05-26", style = "RPC", region = true },

@@ -19,16 +19,15 @@ local function parse(text, path)
     local where = ("%s:%d"):format(path, number)
     local body = line:gsub("%s+[;#].*$", ""):match("^%s*(.-)%s*$")
     local key, value = body:match("^([%w_]+)%s*=%s*(.-)$")
-    if body == "" or body:find("^[;#]") then
-      value = nil
-    elseif body:find("^%[.-%]$") then
+    local comment = body == "" or body:find("^[;#]")
+    if body:find("^%[.-%]$") then
       name = body:sub(2, -2)
       sections[name] = sections[name] or { line = number }
-    elseif not key then
+    elseif not key and not comment then
       wrong(where, "this is neither a section nor key = value")
-    elseif not name then
+    elseif key and not name then
       wrong(where, "this stands before the first [section]")
-    else
+    elseif key then
       sections[name][key] = value
     end
   end

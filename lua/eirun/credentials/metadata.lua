@@ -39,7 +39,8 @@ end
 
 -- The header of v2; none where the instance knows only v1. Whoever is not there at all is not asked again.
 local function token_headers(base, env)
-  local token, err = ask("PUT", base .. "/latest/api/token", { ["X-aliyun-ecs-metadata-token-ttl-seconds"] = tostring(TOKEN_SECONDS) }, SECONDS)
+  local token, err = ask("PUT", base .. "/latest/api/token", { ["X-aliyun-ecs-metadata-token-ttl-seconds"] = tostring(TOKEN_SECONDS) },
+    SECONDS)
   if token then return { ["X-aliyun-ecs-metadata-token"] = token } end
   if env "ALIBABA_CLOUD_IMDSV1_DISABLED" == "true" then
     errors.raise("denied", "the metadata service gave no token, and ALIBABA_CLOUD_IMDSV1_DISABLED is set: " .. err.message)

@@ -173,7 +173,8 @@ local function run_program(words, where, source)
   local result, err = process.run(call)
   if not result then errors.raise(err.kind, ("%s: program '%s': %s"):format(where, words[1], err.message)) end
   if result.code ~= 0 then
-    errors.raise("denied", ("%s: program '%s' ended with code %d"):format(where, words[1], result.code), { hint = "run it by hand to see why" })
+    errors.raise("denied", ("%s: program '%s' ended with code %d"):format(where, words[1], result.code),
+      { hint = "run it by hand to see why" })
   end
   local found = json.decode(result.stdout)
   if type(found) ~= "table" or json.is_array(found) then

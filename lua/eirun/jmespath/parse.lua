@@ -5,7 +5,8 @@ local json = require "eirun.core.json"
 
 local M = {}
 
-local symbols = { "||", "&&", "==", "!=", "<=", ">=", "[?", "[]", "<", ">", "!", ".", "*", "[", "]", "{", "}", "(", ")", ",", ":", "|", "@", "&" }
+local symbols = { "||", "&&", "==", "!=", "<=", ">=", "[?", "[]", "<", ">", "!", ".", "*", "[", "]", "{", "}", "(", ")", ",", ":", "|",
+  "@", "&" }
 
 local function fail(text, at, what)
   errors.raise("invalid", ("--query '%s': %s at character %d"):format(text, what, at), { code = "usage" })
@@ -90,7 +91,8 @@ function Parser:next()
 end
 
 function Parser:wrong(one)
-  local what = one.kind == "end" and "the end comes too early" or ("'%s' does not fit"):format(one.value ~= nil and tostring(one.value) or one.kind)
+  local what = one.kind == "end" and "the end comes too early"
+    or ("'%s' does not fit"):format(one.value ~= nil and tostring(one.value) or one.kind)
   fail(self.text, one.at, what)
 end
 
