@@ -40,7 +40,10 @@ end
 
 local function store(into, option, value)
   local key = option.name:gsub("-", "_")
-  if option.many then
+  if option.into then -- options whose order among each other counts
+    into[option.into] = into[option.into] or {}
+    table.insert(into[option.into], { option.name, value })
+  elseif option.many then
     into[key] = into[key] or {}
     table.insert(into[key], value)
   else

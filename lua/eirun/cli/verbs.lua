@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The one table of verbs and options: parser, help, man page and completion are all made from it.
--- An option: name, arg (its value's name; none: a flag), optional (the value may be left out), help, values, type, default, many.
+-- An option: name, arg (its value's name; none: a flag), optional (the value may be left out), help, values, type, default, many,
+-- into (a list of { name, value } that it shares with others, in the order of the command line).
 -- A verb: name, args (what follows it), summary, text (more for its help), words (a table of what `args` may be), options.
 local M = {}
 
@@ -83,6 +84,7 @@ M.verbs = {
   require("eirun.cli.gpu").verb,
   require("eirun.cli.load").verb,
   require("eirun.cli.kube").verb,
+  require("eirun.cli.oss").verb(target),
   {
     name = "doctor", args = "[PLAYBOOK] [key=value ...]", module = "eirun.cli.doctor",
     summary = "try what a run needs and say how to mend it",

@@ -85,7 +85,8 @@ local function begin_upload(batch, job)
       { object = job.path, retryable = false })
   end
   job.size = stat.size
-  if job.size <= math.max(upload.SINGLE_MAX, job.part_size or 0) then return in_one_request(batch, job, upload.whole(job)) end
+  local small = job.size <= math.max(upload.SINGLE_MAX, job.part_size or 0) and not job.hold
+  if small then return in_one_request(batch, job, upload.whole(job)) end
   in_its_own_task(batch, job, upload.parts)
 end
 

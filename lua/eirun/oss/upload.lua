@@ -234,6 +234,15 @@ local function identify(job)
   job.size, job.mtime, job.ino = stat.size, stat.mtime, stat.ino
 end
 
+-- The object is made later, when its caller says so; until then nobody sees anything of it.
+local function finisher(job, upload_id, results, whole)
+  return function()
+    complete(job, upload_id, results, whole)
+    local state <close> = resume.open("upload", job.bucket, job.key, job.path)
+    state:clear()
+  end
+end
+
 -- What may pass is left for the next run; what cannot be mended by it is ended, since open uploads are billed.
 local worth_resuming = { network = true, timeout = true, throttled = true, internal = true, cancelled = true, denied = true }
 
@@ -254,8 +263,10 @@ function M.parts(lane, job, tally)
       return result
     end, job.parallel)
     check_unchanged(job)
+    if job.hold then return job.hold(finisher(job, upload_id, results, combined_crc(ops, results))) end
     complete(job, upload_id, results, combined_crc(ops, results))
   end)
+  if ok and job.hold then return end
   if ok then return state:clear() end
   if err.code == "NoSuchUpload" then state:clear() end
   if not (job.resume and errors.is(err) and worth_resuming[err.kind]) or err.code == "CrcMismatch" then

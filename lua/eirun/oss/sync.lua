@@ -1,0 +1,297 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- One tree made like another one: a folder and a prefix, either way, or two prefixes. First a plan, from one listing and by content;
+-- then the work; what is equal is left alone, and nothing is deleted that was not asked for.
+local bulk = require "eirun.oss.bulk"
+local compare = require "eirun.oss.compare"
+local errors = require "eirun.errors"
+local fs = require "eirun.core.fs"
+local glob = require "eirun.oss.glob"
+local paths = require "eirun.oss.paths"
+local scan = require "eirun.oss.scan"
+local spec = require "eirun.spec"
+local task = require "eirun.task"
+
+local M = {}
+
+local COMPARED_AT_ONCE = 8
+
+local function new_plan(side)
+  return { send = {}, same = 0, same_bytes = 0, same_keys = {}, delete = {}, delete_side = side, problems = {}, bytes = 0,
+    source_empty = true, found = 0 }
+end
+
+local function problem(plan, path, text)
+  plan.problems[#plan.problems + 1] = { path = path, error = errors.new("invalid", text, { object = path }) }
+end
+
+local function below(prefix, objects, wanted)
+  local found = {}
+  for _, object in ipairs(objects) do
+    local relative = object.key:sub(#prefix + 1)
+    if relative ~= "" and relative:sub(-1) ~= "/" and wanted(relative) then found[relative] = object end
+  end
+  return found
+end
+
+local function sorted(map)
+  local names = {}
+  for name in pairs(map) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+-- Decides for all jobs, several at a time since each may read a file or ask for a CRC.
+local function sift(plan, jobs, same)
+  local equal = task.map(jobs, function(job) return same(job) end, COMPARED_AT_ONCE)
+  for i, job in ipairs(jobs) do
+    if job.replaces then plan.found = plan.found + 1 end
+    job.other = nil
+    if equal[i] then
+      plan.same, plan.same_bytes = plan.same + 1, plan.same_bytes + job.size
+      plan.same_keys[plan.same] = job.key
+    else
+      plan.send[#plan.send + 1], plan.bytes = job, plan.bytes + job.size
+    end
+  end
+end
+
+-- Objects that no source has.
+local function leftovers(plan, there, prefix, delete)
+  for _, relative in ipairs(sorted(there)) do
+    plan.found = plan.found + 1
+    if delete then plan.delete[#plan.delete + 1] = prefix .. relative end
+  end
+end
+
+---@class eirun.SyncOptions
+---@field filter? {[1]: "include"|"exclude", [2]: string}[]
+---@field delete? boolean
+---@field always? boolean send also what is equal
+---@field headers? table<string, string>
+
+---What an upload of a folder would do.
+---@param bucket eirun.Bucket
+---@param folder string
+---@param prefix string
+---@param opts? eirun.SyncOptions
+---@return eirun.SyncPlan
+---Example: `#sync.plan_upload(bucket, "bert/3", "models/bert/3/").send`. Raises as `scan.folder` and `bucket:list`.
+function M.plan_upload(bucket, folder, prefix, opts)
+  opts = opts or {}
+  local plan, wanted, jobs = new_plan "objects", glob.filter(opts.filter), {}
+  local files
+  files, plan.problems = scan.folder(folder, wanted)
+  plan.source_empty = #files == 0
+  local there = below(prefix, bucket:list { prefix = prefix }, wanted)
+  for _, file in ipairs(files) do
+    local key = prefix .. file.relative
+    local why = paths.bad_key(key)
+    if why then
+      problem(plan, file.path, ("'%s' cannot be an object: %s"):format(paths.show(file.path), why))
+    else
+      jobs[#jobs + 1] = { direction = "upload", key = key, path = file.path, size = file.size, relative = file.relative,
+        headers = opts.headers, other = there[file.relative] }
+    end
+    there[file.relative] = nil
+  end
+  sift(plan, jobs, function(job)
+    job.replaces = job.other and job.other.size
+    return not opts.always and job.other and compare.same(bucket, job, job.other)
+  end)
+  leftovers(plan, there, prefix, opts.delete)
+  return plan
+end
+
+-- Files that are no object's any more.
+local function extra_files(plan, folder, wanted, kept)
+  if not fs.stat(folder) then return end
+  local files, problems = scan.folder(folder, wanted)
+  for _, file in ipairs(files) do
+    if not kept[file.relative] then plan.delete[#plan.delete + 1] = file.path end
+  end
+  table.move(problems, 1, #problems, #plan.problems + 1, plan.problems)
+end
+
+-- A file where another object needs a folder, and the like: said before anything is written.
+local function check_nesting(plan, objects)
+  for relative in pairs(objects) do
+    for at in relative:gmatch "()/" do
+      local parent = relative:sub(1, at - 1)
+      if objects[parent] and not objects[parent].clash then
+        objects[parent].clash = true
+        problem(plan, objects[parent].key, ("oss key '%s' is an object and a folder of others: no file system holds both")
+          :format(paths.show(objects[parent].key)))
+      end
+    end
+  end
+end
+
+---What a download of a prefix would do.
+---@param bucket eirun.Bucket
+---@param prefix string names begin after it
+---@param folder string
+---@param opts? eirun.SyncOptions|{listing?: string} `listing`: the prefix that is listed, where it is longer than `prefix`
+---@return eirun.SyncPlan
+---Example: `sync.plan_download(bucket, "models/bert/3/", "/tmp/bert").bytes`. Raises as `bucket:list`.
+function M.plan_download(bucket, prefix, folder, opts)
+  opts = opts or {}
+  local plan, wanted, jobs = new_plan "files", glob.filter(opts.filter), {}
+  local objects = below(prefix, bucket:list { prefix = opts.listing or prefix }, wanted)
+  plan.source_empty = next(objects) == nil
+  check_nesting(plan, objects)
+  for _, relative in ipairs(sorted(objects)) do
+    local object, why = objects[relative], paths.bad_file(relative)
+    if why then
+      problem(plan, object.key, ("oss key '%s' cannot be a file: %s"):format(paths.show(object.key), why))
+    elseif not object.clash then
+      jobs[#jobs + 1] = { direction = "download", key = object.key, path = folder .. "/" .. relative, size = object.size,
+        relative = relative, other = object }
+    end
+  end
+  sift(plan, jobs, function(job)
+    local stat = fs.stat(job.path)
+    job.replaces = stat and stat.size
+    return not opts.always and stat and stat.type == "file" and stat.size == job.size and compare.same(bucket, job, job.other)
+  end)
+  if opts.delete then extra_files(plan, folder, wanted, objects) end
+  return plan
+end
+
+---What a copy of one prefix to another would do.
+---@param from eirun.Bucket
+---@param prefix string
+---@param to eirun.Bucket
+---@param to_prefix string
+---@param opts? eirun.SyncOptions|{listing?: string}
+---@return eirun.SyncPlan
+---Example: `sync.plan_copy(bucket, "a/", bucket, "b/")`. Raises "invalid" where one place lies in the other, and as `bucket:list`.
+function M.plan_copy(from, prefix, to, to_prefix, opts)
+  opts = opts or {}
+  local listing = opts.listing or prefix
+  if from.name == to.name and (to_prefix:sub(1, #listing) == listing or (opts.delete and listing:sub(1, #to_prefix) == to_prefix)) then
+    errors.raise("invalid", ("oss://%s/%s and oss://%s/%s lie in one another"):format(from.name, listing, to.name, to_prefix))
+  end
+  local plan, wanted, jobs = new_plan "objects", glob.filter(opts.filter), {}
+  local objects = below(prefix, from:list { prefix = listing }, wanted)
+  plan.source_empty = next(objects) == nil
+  local there = below(to_prefix, to:list { prefix = to_prefix }, wanted)
+  for _, relative in ipairs(sorted(objects)) do
+    local object = objects[relative]
+    jobs[#jobs + 1] = { direction = "copy", from = from, key = object.key, to = to, to_key = to_prefix .. relative, size = object.size,
+      relative = relative, object = object, other = there[relative] }
+    there[relative] = nil
+  end
+  sift(plan, jobs, function(job)
+    job.replaces = job.other and job.other.size
+    return not opts.always and job.other and compare.same_objects(from, job.object, to, job.other)
+  end)
+  leftovers(plan, there, to_prefix, opts.delete)
+  return plan
+end
+
+-- Doing it ------------------------------------------------------------------------------------------------------------
+
+local function new_report(plan)
+  local report = { files = 0, bytes = 0, equal = plan.same, sent = 0, skipped = 0, resent = 0, deleted = 0, failed = {}, notes = {},
+    seconds = 0 }
+  table.move(plan.problems, 1, #plan.problems, 1, report.failed)
+  return report
+end
+
+local function add(report, part)
+  for _, name in ipairs { "files", "bytes", "sent", "skipped", "resent", "seconds" } do report[name] = report[name] + (part[name] or 0) end
+  for _, name in ipairs { "failed", "notes" } do
+    for _, row in ipairs(part[name] or {}) do table.insert(report[name], row) end
+  end
+end
+
+local function copy_all(jobs, opts)
+  local part = { files = 0, bytes = 0, sent = 0, failed = {} }
+  task.map(jobs, function(job)
+    local ok, err = pcall(bulk.copy, { from = job.from, key = job.key, to = job.to, to_key = job.to_key, headers = opts.headers })
+    if not ok then
+      if errors.is(err, "cancelled") then error(err, 0) end
+      part.failed[#part.failed + 1] = { key = job.key, error = errors.from(err) }
+      return
+    end
+    part.files, part.bytes = part.files + 1, part.bytes + job.size
+    job.done = true
+  end, opts.jobs or 4)
+  return part
+end
+
+local function wipe_files(list)
+  local failed = {}
+  for _, path in ipairs(list) do
+    local ok, err = fs.remove(path)
+    if not ok and not errors.is(err, "not_found") then failed[#failed + 1] = { path = path, error = err } end
+  end
+  return failed
+end
+
+---Deletes only after everything else went well, and not on the word of a source that is empty or could not be read.
+---@param plan eirun.SyncPlan
+---@param force? boolean
+---Example: `sync.check_delete(plan)`. Raises "denied", code "guard".
+function M.check_delete(plan, force)
+  if force or not plan.source_empty or #plan.delete == 0 then return end
+  errors.raise("denied", ("the source is empty: that would delete all %d %s of the destination"):format(#plan.delete, plan.delete_side),
+    { code = "guard", hint = "say --force (force = true) if that is meant" })
+end
+
+local function transfer_options(opts)
+  local chosen = {}
+  for _, name in ipairs { "jobs", "parallel", "part_size", "bandwidth_limit", "on_progress", "resume" } do chosen[name] = opts[name] end
+  return chosen
+end
+
+---Carries out a plan. A plan of one direction; with `last`, the files of that name go after all others, and only if those arrived.
+---@param bucket eirun.Bucket the side that sends or receives; of a copy, the destination
+---@param plan eirun.SyncPlan
+---@param opts? table force, last, jobs, parallel, part_size, bandwidth_limit, on_progress, headers
+---@return eirun.TransferReport
+---Example: `local report = sync.run(bucket, plan, { jobs = 8 })`. Raises "denied" (code "guard") for an empty source; what fails is listed.
+function M.run(bucket, plan, opts)
+  opts = opts or {}
+  M.check_delete(plan, opts.force)
+  local report, first, last = new_report(plan), {}, {}
+  for _, job in ipairs(plan.send) do
+    local list = opts.last and paths.base(job.key) == opts.last and last or first
+    list[#list + 1] = job
+  end
+  for _, jobs in ipairs { first, last } do
+    if #jobs > 0 and #report.failed == 0 or jobs == first and #jobs > 0 then
+      add(report, jobs[1].direction == "copy" and copy_all(jobs, opts) or bucket:transfer(jobs, transfer_options(opts)))
+    end
+  end
+  if #plan.delete > 0 and #report.failed == 0 then
+    local failed = plan.delete_side == "objects" and bulk.delete(bucket, plan.delete) or wipe_files(plan.delete)
+    report.deleted = #plan.delete - #failed
+    table.move(failed, 1, #failed, #report.failed + 1, report.failed)
+  end
+  return report
+end
+
+local rules = {
+  from = { type = "string", required = true }, to = { type = "string", required = true },
+  direction = { type = "string", one_of = { upload = true, download = true } }, delete = { type = "boolean" },
+  force = { type = "boolean" }, dry_run = { type = "boolean" }, filter = { type = "table" }, jobs = { type = "integer" },
+  parallel = { type = "integer" }, part_size = { type = "integer" }, bandwidth_limit = { type = "number" },
+  on_progress = { type = "function" },
+}
+
+---Plan and run; see `bucket:sync`.
+---@param bucket eirun.Bucket
+---@param given table
+---@return eirun.TransferReport|eirun.SyncPlan
+---Example: `sync.both_ways(bucket, { from = "bert", to = "models/bert" })`. Raises as `bucket:sync`.
+function M.both_ways(bucket, given)
+  spec.check("sync", given, rules)
+  local chosen = { filter = given.filter, delete = given.delete }
+  local plan = given.direction == "download" and M.plan_download(bucket, paths.folder(given.from), given.to, chosen)
+    or M.plan_upload(bucket, given.from, paths.folder(given.to), chosen)
+  if given.dry_run then return plan end
+  return M.run(bucket, plan, given)
+end
+
+return M
