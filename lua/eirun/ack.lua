@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- An ACK cluster: its node pools, its autoscaler, its kubeconfig, and where its ingress logs.
+local addon = require "eirun.ack.addon"
 local autoscaling = require "eirun.ack.autoscaling"
 local cloud = require "eirun.cloud"
 local errors = require "eirun.errors"
 local json = require "eirun.core.json"
+local kubeconfig = require "eirun.ack.kubeconfig"
 local node_pool = require "eirun.ack.node_pool"
 local pool_spec = require "eirun.ack.pool_spec"
 local ratio = require "eirun.ack.ratio"
@@ -47,21 +49,38 @@ function Cluster:endpoints()
   return { public = urls.api_server_endpoint, private = urls.intranet_api_server_endpoint }
 end
 
----A kubeconfig as YAML, issued by Container Service for the key's owner.
----@param opts? {private?: boolean, minutes?: integer}
+---A kubeconfig as YAML, issued by Container Service for the key's owner. Asked once, and again before it ends.
+---@param opts? {private?: boolean, minutes?: integer} private: the address inside the VPC (default: only where there is no public one);
+--- minutes: a temporary one, 15 to 4320
 ---@return string
----Example: `kube.connect { text = cluster:kubeconfig() }`. Raises kind "denied" without the RAM right.
+---@return number ends when, seconds since the epoch
+---Example: `kube.connect { text = cluster:kubeconfig { minutes = 60 } }`. Raises kind "denied" without the RAM right.
 function Cluster:kubeconfig(opts)
-  opts = opts or {}
-  local answer = cloud.cs("DescribeClusterUserKubeconfig", { ClusterId = self.id }, {
-    object = "cluster '" .. self.id .. "'",
-    query = { PrivateIpAddress = opts.private == true, TemporaryDurationMinutes = opts.minutes },
-  })
-  if type(answer.config) ~= "string" or answer.config == "" then
-    errors.raise("invalid", ("cluster '%s' gave no kubeconfig"):format(self.id),
-      { hint = opts.private and "" or "it may have no public API server address: bind an EIP, or use private = true from the VPC" })
-  end
-  return answer.config
+  local known = kubeconfig.get(self, opts)
+  return known.text, known.ends
+end
+
+---Keeps a kubeconfig in a file of mode 0600, for kubectl and others: written when it is not there, when it is for another cluster
+---or address, and when it is about to end.
+---@param given {path: string, private?: boolean, minutes?: integer}
+---@return string path
+---@return "created"|"updated"|"unchanged"
+---Example: `cluster:ensure_kubeconfig { path = "/home/me/.kube/ack", minutes = 720 }`. Raises as `kubeconfig`, and "denied" for a path that
+---cannot be written.
+function Cluster:ensure_kubeconfig(given)
+  return kubeconfig.ensure_file(self, given)
+end
+
+---Makes an add-on be there: installed when it is missing, upgraded to a version that you name, its configuration changed where the keys
+---that you name differ.
+---@param given {name: string, version?: string, config?: table, timeout?: number} without a version: the newest for a new one, and whatever
+--- there is for one that is installed
+---@return {name: string, version: string, state: string, config: table} addon active
+---@return "created"|"updated"|"unchanged"
+---Example: `cluster:ensure_addon { name = "ack-node-problem-detector" }`.
+---Raises "not_found" for a name that this cluster cannot have, with the nearest one; "invalid" for a version that there is not.
+function Cluster:ensure_addon(given)
+  return addon.ensure(self.id, given)
 end
 
 ---Makes a node pool: created, changed where it differs, or left alone.
@@ -81,9 +100,7 @@ end
 ---over) or a field that cannot change, "quota" quoting the scaling group when there is no stock.
 function Cluster:ensure_node_pool(given)
   pool_spec.check(given)
-  local full = { vswitch_ids = given.vswitch_ids or self:describe().vswitch_ids }
-  for key, value in pairs(given) do full[key] = value end
-  return node_pool.ensure(self.id, full)
+  return node_pool.ensure(self.id, given, function() return self:describe().vswitch_ids end)
 end
 
 ---The pool of that name, nil when there is none.

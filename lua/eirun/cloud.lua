@@ -262,4 +262,13 @@ function M.caller_identity()
   return M.call { product = "sts", action = "GetCallerIdentity" }
 end
 
+---Asked against observed billing of a node pool: the rule, four independent counts with zones, and why they differ.
+---@param pool eirun.NodePool
+---@param opts? {k8s?: table, tolerance?: number} with `k8s`, Ready nodes are counted too; tolerance: instances, default 1
+---@return eirun.Ratio
+---Example: `if not cloud.ratio(pool).kept then step.note "the pool drifted" end`. Raises what the calls raise.
+function M.ratio(pool, opts)
+  return require("eirun.ack.ratio").of(pool, opts)
+end
+
 return M

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Failures on demand. A fault names the call it waits for and what goes wrong; faults are consumed in the order
 -- in which they were given. Services ask before they act (`take`), the server plays the transport's part.
+local process = require "eirun.core.process"
 local task = require "eirun.core.task"
 
 local Faults = {}
@@ -15,6 +16,8 @@ faults.kinds = {
   html = { when = "before", status = "number" },
   reset = { when = "before" },
   slow = { when = "before", seconds = "number" },
+  slow_body = { when = "after", seconds = "number" },
+  kill = { when = "after" },
   reset_after_commit = { when = "after" },
   timeout_after_commit = { when = "after" },
   truncate = { when = "after" },
@@ -23,23 +26,42 @@ faults.kinds = {
   permission_lost = { when = "service" },
   empty_list = { when = "service" },
   delete_failed = { when = "service" },
-  stock_out = { when = "world", zone = "string", type = "string", left = "number" },
-  reclaim = { when = "world", zone = "string", id = "string" },
+  stock_out = { when = "world", zone = "string", type = "string", left = "number", market = "string" },
+  price = { when = "world", zone = "string", type = "string", factor = "number" },
+  reclaim = { when = "world", zone = "string", id = "string", node = "string", share = "number", seconds = "number" },
+  attach = { when = "world", pool = "string", type = "string", zone = "string", spot = "boolean" },
+  protect = { when = "world", id = "string" },
+  no_addresses = { when = "world", vswitch = "string", on = "boolean" },
   goatscaler_quirk = { when = "world", on = "boolean" },
+  clock_skew = { when = "world", seconds = "number" },
 }
 
+-- What every fault of a call may say; the others act on the world at once.
+local of_a_call = { service = "string", action = "string", times = "number", skip = "number" }
+
+local function sorted(map)
+  local names = {}
+  for name in pairs(map) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
 local function known_fields(fault)
-  local fields = { kind = true, service = true, action = true, times = true, skip = true, seconds = true, market = true }
-  for name in pairs(faults.kinds[fault.kind]) do fields[name] = true end
-  for name in pairs(fault) do
-    if not fields[name] then return nil, ("a fault of kind %s has no field '%s'"):format(fault.kind, name) end
+  local kind = faults.kinds[fault.kind]
+  for _, name in ipairs(sorted(fault)) do
+    local want = name == "kind" and "string" or name ~= "when" and kind[name] or kind.when ~= "world" and of_a_call[name] or nil
+    if not want then return nil, ("a fault of kind %s has no field '%s'"):format(fault.kind, name) end
+    if type(fault[name]) ~= want then return nil, ("%s of a fault must be a %s"):format(name, want) end
   end
   return true
 end
 
 -- { kind=, service="CS"|"*", action="CreateClusterNodePool"|"*", times=1, skip=0, ... } -> true | nil, text
 function Faults:add(fault)
-  if type(fault) ~= "table" or not faults.kinds[fault.kind] then return nil, "unknown kind of fault" end
+  if type(fault) ~= "table" then return nil, "a fault is an object with a kind" end
+  if not faults.kinds[fault.kind or ""] then
+    return nil, ("unknown kind of fault '%s'; there are %s"):format(tostring(fault.kind), table.concat(sorted(faults.kinds), ", "))
+  end
   local ok, why = known_fields(fault)
   if not ok then return nil, why end
   if faults.kinds[fault.kind].when == "world" then
@@ -114,6 +136,26 @@ function play.truncate(req, fault, reply)
   req:start(reply.status, reply.headers)
   req:write(reply.body:sub(1, #reply.body // 2))
   req:abort()
+  return true
+end
+
+-- A byte now and then: the head comes at once, the body takes its time.
+function play.slow_body(req, fault, reply)
+  local pieces = 10
+  req:start(reply.status, reply.headers)
+  for i = 1, pieces do
+    task.sleep((fault.seconds or 30) / pieces)
+    local from, to = #reply.body * (i - 1) // pieces + 1, #reply.body * i // pieces
+    if to >= from then req:write(reply.body:sub(from, to)) end
+  end
+  req:finish()
+  return true
+end
+
+-- The whole process ends as by kill -9, after the call was carried out and before it was answered. In one process that is eirun, too.
+function play.kill(req)
+  process.run { "/bin/sh", "-c", "kill -9 $PPID" }
+  req:wait_closed()
   return true
 end
 

@@ -169,6 +169,8 @@ function world.new(options)
     bucket = world.bucket, mode = options.mode or "inprocess", now = options.now or task.now,
     options = options }
   ctx.log_project = "k8s-log-" .. ctx.cluster_id
+  -- What the cloud's clocks show; a fault may put them off.
+  function ctx.wall() return ctx.now() + (ctx.store:get("meta", "clock_skew") or 0) end
   ctx.lag = lag.scaled(options.lag_scale, options.lag)
   -- Pauses that are no fact of the table follow its scale all the same.
   function ctx.scaled(seconds) return seconds * (options.lag_scale or 1) end

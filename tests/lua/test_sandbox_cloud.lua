@@ -140,7 +140,7 @@ t.test("a_stuck_deletion_is_repaired_through_the_scaling_group", function()
   t.eq(box:wait_task(gone.task_id).state, "fail")
   t.eq(pool_of(box, id).status.state, "delete_failed")
   t.eq((box:rpc("ess", "ModifyScalingGroup", { RegionId = "cn-hangzhou", ScalingGroupId = group, MinSize = 0, MaxSize = 0,
-    DesiredCapacity = 0 })), 200)
+    DesiredCapacity = 0, GroupDeletionProtection = "false" })), 200)
   box:wait("an empty group", function()
     local _, found = box:rpc("ess", "DescribeScalingGroups", { RegionId = "cn-hangzhou", ["ScalingGroupIds.1"] = group })
     return found.ScalingGroups[1].TotalCapacity == 0

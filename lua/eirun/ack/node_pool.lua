@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Node pools of one cluster: found by name, made once, changed only where the specification says so.
 local cloud = require "eirun.cloud"
+local deletion = require "eirun.ack.deletion"
 local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
@@ -8,9 +9,9 @@ local pool_spec = require "eirun.ack.pool_spec"
 local ratio = require "eirun.ack.ratio"
 local resource = require "eirun.resource"
 local step = require "eirun.step"
+local stock = require "eirun.ack.stock"
 local task = require "eirun.task"
 local tasks = require "eirun.ack.tasks"
-local wire = require "eirun.wire"
 
 local M = {}
 
@@ -71,6 +72,19 @@ function M.get(cluster_id, name)
   return id and as_pool(cluster_id, read(cluster_id, id, name)) or nil
 end
 
+-- What the scaling group did while a task ran, as the error that it amounts to.
+local function explain(cluster_id, id, given)
+  return function(since)
+    local group = read(cluster_id, id, given.name).scaling_group.scaling_group_id
+    local problem = stock.failed_activity(group, since)
+    return problem and stock.error(object(given.name), problem, given.instance_types)
+  end
+end
+
+local function follow(cluster_id, id, task_id, given)
+  return tasks.wait(task_id, object(given.name), given.timeout, explain(cluster_id, id, given))
+end
+
 local CREATE_TRIES, CREATE_PAUSE = 3, 5
 
 -- One try: the new pool's id; or nil and the error when it is not known whether it was made, and the name says that it was not.
@@ -78,7 +92,7 @@ local function try_create(cluster_id, given)
   local ok, answer = pcall(cloud.cs, "CreateClusterNodePool", { ClusterId = cluster_id },
     { body = pool_spec.create_body(given), object = object(given.name) })
   if ok then
-    tasks.wait(answer.task_id, object(given.name), given.timeout)
+    follow(cluster_id, answer.nodepool_id, answer.task_id, given)
     return answer.nodepool_id
   end
   if not errors.is(answer) or not answer.uncertain then error(answer, 0) end
@@ -101,47 +115,37 @@ local function create(cluster_id, given)
   error(failure, 0)
 end
 
+-- Scaling goes alone and last: bundled with others it was seen to be dropped, and to be refused for a desired size.
+local function bodies_of(body)
+  local scaling = body.auto_scaling
+  body.auto_scaling = nil
+  local list = next(body) and { body } or {}
+  if scaling then list[#list + 1] = { auto_scaling = scaling } end
+  return list
+end
+
 local function modify(cluster_id, plan, given, wanted)
   local observed = plan.observed
   local id = observed.nodepool_info.nodepool_id
-  local answer = cloud.cs("ModifyClusterNodePool", { ClusterId = cluster_id, NodepoolId = id },
-    { body = pool_spec.modify_body(observed, wanted, plan.changes), object = object(given.name) })
-  tasks.wait(answer.task_id, object(given.name), given.timeout)
+  for _, body in ipairs(bodies_of(pool_spec.modify_body(observed, wanted, plan.changes))) do
+    local answer = cloud.cs("ModifyClusterNodePool", { ClusterId = cluster_id, NodepoolId = id },
+      { body = body, object = object(given.name) })
+    follow(cluster_id, id, answer.task_id, given)
+  end
   return id
 end
 
--- A maximum below what runs would take nodes, and replicas with them: the one who wants that says so by lowering it in two steps
--- or by deleting nodes.
+-- A maximum or a size of nothing would take all nodes, and replicas with them: the one who wants that deletes the pool.
 local function check_shrink(observed, given)
   local running = (observed.status or {}).total_nodes or 0
-  local max = given.autoscale and given.autoscale.max
-  if max == 0 and running > 0 then
-    errors.raise("denied", ("autoscale.max = 0 would remove all %d nodes of %s"):format(running, object(given.name)),
+  local field = given.size == 0 and "size" or given.autoscale and given.autoscale.max == 0 and "autoscale.max"
+  if field and running > 0 then
+    errors.raise("denied", ("%s = 0 would remove all %d nodes of %s"):format(field, running, object(given.name)),
       { object = object(given.name), hint = "lower it to what shall stay, or delete the pool" })
   end
 end
 
----Why the scaling group could not buy what was asked, newest first; nil when nothing failed since then.
----@param scaling_group_id string
----@param since number seconds since the epoch
----@return {code: string, text: string}|nil
-function M.failed_activity(scaling_group_id, since)
-  local answer = cloud.rpc("ess", "DescribeScalingActivities", { ScalingGroupId = scaling_group_id, StatusCode = "Failed",
-    PageSize = 50 }, "scaling group " .. scaling_group_id)
-  for _, activity in ipairs(answer.ScalingActivities or {}) do
-    local started = wire.parse_time(activity.StartTime or "") or since
-    if started >= math.floor(since / 60) * 60 then
-      return { code = activity.ErrorCode, text = activity.StatusMessage or activity.Description or activity.Cause }
-    end
-  end
-end
-
-local function stock_error(name, problem)
-  return errors.new("quota", ("%s cannot grow: %s"):format(object(name), problem.text or problem.code), {
-    code = problem.code, object = object(name),
-    hint = "add instance types or zones (vswitch_ids), or set spot.compensate = true so that on-demand stands in",
-  })
-end
+local BLAME_AFTER = 60 -- seconds until a scaling group has had its first try
 
 -- The pool is well when it is active and as many nodes serve as it was promised to hold at least.
 local function wait_ready(cluster_id, id, given)
@@ -152,14 +156,38 @@ local function wait_ready(cluster_id, id, given)
     local status = detail.status or {}
     local healthy = status.healthy_nodes or 0
     if healthy >= least and status.state == "active" then return detail end
-    if healthy < least and task.now() - started > 60 then
-      local problem = M.failed_activity(detail.scaling_group.scaling_group_id, started)
-      if problem then error(stock_error(given.name, problem), 0) end
+    deletion.check_state(detail)
+    if healthy < least and task.now() - started > BLAME_AFTER then
+      local problem = stock.failed_activity(detail.scaling_group.scaling_group_id, started)
+      if problem then error(stock.error(object(given.name), problem, given.instance_types), 0) end
     end
     return nil, ("it is %s with %d of %d nodes"):format(tostring(status.state), healthy, least)
   end)
-  if not ready then error(err, 0) end
-  return ready
+  return ready or error(err, 0)
+end
+
+local STABLE_POLLS, STABLE_PAUSE = 4, 15
+
+-- A scaler that was just switched on overshoots and comes back; a count is worth something once it stayed for a while.
+local function wait_stable(cluster_id, id, given)
+  local last, same, detail = nil, 0, nil
+  local ok, err = http.poll({ timeout = given.timeout or 1200, interval = STABLE_PAUSE, cap = STABLE_PAUSE, what = object(given.name) },
+    function()
+      detail = read(cluster_id, id, given.name)
+      local status = detail.status or {}
+      local now = ("%s/%s/%s"):format(status.state, status.total_nodes, status.healthy_nodes)
+      same, last = now == last and status.state == "active" and same + 1 or 0, now
+      if same >= STABLE_POLLS - 1 then return true end
+      return nil, "its count of nodes still changes: " .. now
+    end)
+  return ok and detail or error(err, 0)
+end
+
+local function switches_scaling_on(plan)
+  for _, change in ipairs(plan.changes) do
+    if change.field == "auto_scaling.enable" and change.to == true then return plan.observed ~= nil end
+  end
+  return false
 end
 
 -- Read back through the API: what was asked for and is not there is said, since the API takes some fields without a word.
@@ -170,36 +198,50 @@ local function tell_left(name, wanted, seen)
   end
 end
 
+-- A new pool in no named zone gets the cluster's own vSwitches; one that exists keeps those that it has.
+local function with_vswitches(given, own_vswitches)
+  if given.vswitch_ids then return given end
+  local full = { vswitch_ids = own_vswitches() }
+  for key, value in pairs(given) do full[key] = value end
+  return full
+end
+
+local function observe(cluster_id, name)
+  local id = find_id(cluster_id, name)
+  return id and read(cluster_id, id, name) or nil
+end
+
+local function compare(observed, given)
+  local changes = pool_spec.compare(observed, pool_spec.wanted(given, observed))
+  if not observed then return changes end
+  deletion.check_state(observed)
+  pool_spec.check_changes(given, changes)
+  check_shrink(observed, given)
+  return changes
+end
+
 ---Makes the pool as specified; see `cluster:ensure_node_pool`.
 ---@param cluster_id string
----@param given table a specification with its vswitch_ids
+---@param given table a checked specification
+---@param own_vswitches fun(): string[] the cluster's own, for a new pool that names none
 ---@return eirun.NodePool
 ---@return string outcome
-function M.ensure(cluster_id, given)
-  local wanted = pool_spec.wanted(given)
+function M.ensure(cluster_id, given, own_vswitches)
   local seen, outcome = resource.ensure {
     kind = "node pool", name = given.name, adopt = given.adopt, foreign = pool_spec.foreign,
-    observe = function()
-      local id = find_id(cluster_id, given.name)
-      return id and read(cluster_id, id, given.name) or nil
-    end,
-    compare = function(observed)
-      local changes = pool_spec.compare(observed, wanted)
-      if observed then
-        pool_spec.check_changes(given.name, changes)
-        check_shrink(observed, given)
-      end
-      return changes
-    end,
+    observe = function() return observe(cluster_id, given.name) end,
+    compare = function(observed) return compare(observed, given) end,
     act = function(plan)
-      return plan.observed and modify(cluster_id, plan, given, wanted) or create(cluster_id, given)
+      if not plan.observed then return create(cluster_id, with_vswitches(given, own_vswitches)) end
+      return modify(cluster_id, plan, given, pool_spec.wanted(given, plan.observed))
     end,
     wait = function(plan)
       local id = plan.result or plan.observed.nodepool_info.nodepool_id
-      return wait_ready(cluster_id, id, given)
+      local ready = wait_ready(cluster_id, id, given)
+      return switches_scaling_on(plan) and wait_stable(cluster_id, id, given) or ready
     end,
   }
-  if outcome ~= "unchanged" then tell_left(given.name, wanted, seen) end
+  if outcome ~= "unchanged" then tell_left(given.name, pool_spec.wanted(given, seen), seen) end
   return as_pool(cluster_id, seen), outcome
 end
 
@@ -224,6 +266,18 @@ end
 ---Raises what the calls raise.
 function NodePool:instances()
   return ratio.instances(self)
+end
+
+---Deletes the pool and waits until nothing of it is left: no pool, no scaling group, no instance that costs money.
+---@param opts? {drain?: boolean, force?: boolean, adopt?: boolean, k8s?: table, timeout?: number} drain (default true): nodes are
+--- emptied first, and with `k8s` a disruption budget that would block that is named before anything is written; force: release nodes
+--- undrained; adopt: also a pool that eirun did not make
+---@return "deleted"|"unchanged" unchanged: there was none
+---Example: `cluster:node_pool("gpu"):delete { k8s = k8s }`.
+---Raises "denied" for the default pool and for the last nodes that can run system pods, "conflict" for somebody else's pool or a blocking
+---budget, "internal" or "timeout" naming what is left when even the repairs did not help. May be run again at any point.
+function NodePool:delete(opts)
+  return deletion.delete(self.cluster_id, self.name, function() return observe(self.cluster_id, self.name) end, opts)
 end
 
 ---Its state and node counts.

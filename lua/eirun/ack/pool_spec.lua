@@ -32,6 +32,8 @@ local spot_rules = {
 local disk_rules = {
   category = { type = "string" }, size = { type = "integer", min = 20, max = 32768 }, performance_level = { type = "string" },
 }
+local data_disk_rules = { category = disk_rules.category, size = { type = "integer", min = 40, max = 32768 },
+  performance_level = disk_rules.performance_level, encrypted = { type = "boolean" } }
 
 -- Digits, letters, Han characters and "-", not starting with "-"; bytes over 127 stand for the Han characters.
 local NAME = "^[%w\128-\255][%w\128-\255-]*$"
@@ -55,21 +57,44 @@ local function check_taints(taints)
   end
 end
 
+-- A table of options, or false: named, and not wanted.
+local function table_or_false(what, fields)
+  return { type = "any", check = function(value)
+    if value == false then return nil end
+    spec.check("ensure_node_pool." .. what, value, fields)
+  end }
+end
+
+local function check_disks(disks)
+  for i, disk in ipairs(disks) do spec.check(("ensure_node_pool.data_disks[%d]"):format(i), disk, data_disk_rules) end
+end
+
+-- Node labels of Kubernetes' own domains belong to it, but for those of the kubelet and of nodes.
+local function check_labels(labels)
+  for _, key in ipairs(resource.sorted_keys(labels)) do
+    local domain = tostring(key):match("^([^/]+)/")
+    local reserved = domain and (domain:find("kubernetes%.io$") or domain:find("k8s%.io$"))
+    if reserved and not domain:find("^kubelet%.") and not domain:find("^node%.") then
+      return ("has '%s': keys under kubernetes.io and k8s.io are reserved"):format(key)
+    end
+  end
+end
+
 local rules = {
   name = { type = "string", required = true, match = NAME, says = "made of letters, digits and '-'", check = check_name },
   instance_types = { type = "list", required = true, check = check_types },
   vswitch_ids = { type = "list", check = function(list) return (#list < 1 or #list > 8) and "must name 1 to 8 vSwitches" or nil end },
-  autoscale = { type = "table", fields = autoscale_rules },
+  autoscale = table_or_false("autoscale", autoscale_rules),
   size = { type = "integer", min = 0, max = 2000 },
-  spot = { type = "table", fields = spot_rules },
+  spot = table_or_false("spot", spot_rules),
   policy = { type = "string", one_of = policies },
-  labels = { type = "table" },
+  labels = { type = "table", check = check_labels },
   taints = { type = "list", check = check_taints },
   tags = { type = "table" },
   key_pair = { type = "string" },
   image_type = { type = "string" },
   system_disk = { type = "table", fields = disk_rules },
-  data_disks = { type = "list" },
+  data_disks = { type = "list", check = check_disks },
   security_group_ids = { type = "list" },
   runtime = { type = "string" },
   adopt = { type = "boolean" },
@@ -84,11 +109,32 @@ function M.is_gpu(instance_type)
   return instance_type:find("^ecs%.[a-z]*gn%d") ~= nil
 end
 
+local function check_prices(given, fail)
+  local named = {}
+  for _, name in ipairs(given.instance_types) do named[name] = true end
+  for _, name in ipairs(resource.sorted_keys(given.spot.price_limit or {})) do
+    if not named[name] then fail(("spot.price_limit names '%s', which is not in instance_types"):format(name)) end
+    local price = given.spot.price_limit[name]
+    if (tonumber(price) or 0) <= 0 then fail(("spot.price_limit['%s'] is no price: %s"):format(name, tostring(price))) end
+  end
+end
+
+local function check_scaling(given, fail)
+  local scale = given.autoscale
+  if not scale then return end
+  if given.size then fail("size and autoscale exclude each other") end
+  if scale.min > scale.max then fail(("autoscale.min is %d, above autoscale.max, %d"):format(scale.min, scale.max)) end
+  local wants_gpu = scale.type == "gpu" or scale.type == "gpushare"
+  if wants_gpu and not M.is_gpu(given.instance_types[1]) then
+    fail(("autoscale.type is '%s', but none of instance_types has a GPU: %s"):format(scale.type, table.concat(given.instance_types, ", ")))
+  end
+end
+
 local function check_together(given)
   local fail = function(text) spec.fail("ensure_node_pool", text) end
-  local scale, spot = given.autoscale, given.spot
-  if scale and given.size then fail("size and autoscale exclude each other") end
-  if scale and scale.min > scale.max then fail(("autoscale.min is %d, above autoscale.max, %d"):format(scale.min, scale.max)) end
+  local spot = given.spot
+  check_scaling(given, fail)
+  if spot then check_prices(given, fail) end
   if spot and spot.pools and spot.pools > #given.instance_types then
     fail(("spot.pools is %d, but only %d instance types are named"):format(spot.pools, #given.instance_types))
   end
@@ -133,46 +179,70 @@ local function price_limits(group, spot)
   end
 end
 
+local ratio_words = { "on_demand_base", "on_demand_percent", "pools", "compensate" }
+
+local function names_ratio(spot)
+  for _, word in ipairs(ratio_words) do if spot[word] ~= nil then return true end end
+  return false
+end
+
+-- What is named, else what the pool has, else what is good for a new one.
+local function first(named, present, default)
+  if named ~= nil then return named end
+  if present ~= nil and present ~= json.null then return present end
+  return default
+end
+
 -- All three numbers or none: with one missing, the scaling group just buys the cheapest.
-local function spot_fields(group, given)
+local function spot_fields(group, given, has)
   local spot = given.spot
   if not spot then
-    group.spot_strategy = "NoSpot"
+    group.spot_strategy = (spot == false or not has.spot_strategy) and "NoSpot" or nil
     return
   end
-  group.spot_strategy = spot.strategy or "SpotAsPriceGo"
-  group.spot_instance_remedy = spot.remedy ~= false
-  group.multi_az_policy = given.policy or "COST_OPTIMIZED"
+  local present = names_ratio(spot) and "COST_OPTIMIZED" or has.multi_az_policy
+  group.spot_strategy = first(spot.strategy, has.spot_strategy ~= "NoSpot" and has.spot_strategy or nil, "SpotAsPriceGo")
+  group.spot_instance_remedy = first(spot.remedy, has.spot_instance_remedy, true)
+  group.multi_az_policy = first(given.policy, present, "COST_OPTIMIZED")
   price_limits(group, spot)
   if group.multi_az_policy ~= "COST_OPTIMIZED" then return end
-  group.on_demand_base_capacity = spot.on_demand_base or 0
-  group.on_demand_percentage_above_base_capacity = spot.on_demand_percent or 0
-  group.spot_instance_pools = spot.pools or math.min(#given.instance_types, 10)
-  group.compensate_with_on_demand = spot.compensate ~= false
+  group.on_demand_base_capacity = first(spot.on_demand_base, has.on_demand_base_capacity, 0)
+  group.on_demand_percentage_above_base_capacity = first(spot.on_demand_percent, has.on_demand_percentage_above_base_capacity, 0)
+  group.spot_instance_pools = first(spot.pools, has.spot_instance_pools, math.min(#given.instance_types, 10))
+  group.compensate_with_on_demand = first(spot.compensate, has.compensate_with_on_demand, true)
 end
 
 local function disk_fields(group, given)
   local disk = given.system_disk or {}
   group.system_disk_category, group.system_disk_size = disk.category, disk.size
   group.system_disk_performance_level = disk.performance_level
-  group.data_disks = array(given.data_disks)
+  if not given.data_disks then return end
+  group.data_disks = json.array {}
+  for i, one in ipairs(given.data_disks) do
+    group.data_disks[i] = { category = one.category, size = one.size, performance_level = one.performance_level,
+      encrypted = one.encrypted ~= nil and tostring(one.encrypted) or nil } -- a string there, and only there
+  end
 end
 
-local function group_of(given)
+local function group_of(given, has)
   local group = {
     instance_types = array(given.instance_types), vswitch_ids = array(given.vswitch_ids), multi_az_policy = given.policy,
     key_pair = given.key_pair, image_type = given.image_type, security_group_ids = array(given.security_group_ids),
     tags = pairs_list(tags_of(given)), desired_size = not given.autoscale and given.size or nil,
   }
-  spot_fields(group, given)
+  spot_fields(group, given, has)
   disk_fields(group, given)
   return group
 end
 
-local function scaling_of(given)
-  local scale = given.autoscale
-  if not scale then return { enable = false } end
-  local kind = scale.type or M.is_gpu(given.instance_types[1]) and "gpu" or "cpu"
+-- Nothing of it named, nothing of it said: an update must not switch scaling off because somebody added a label.
+local function scaling_of(given, observed)
+  local scale, has = given.autoscale, observed and observed.auto_scaling or {}
+  if not scale then
+    if observed and scale == nil and given.size == nil then return nil end
+    return { enable = false }
+  end
+  local kind = scale.type or has.enable == true and has.type or M.is_gpu(given.instance_types[1]) and "gpu" or "cpu"
   return { enable = true, type = kind, min_instances = scale.min, max_instances = scale.max }
 end
 
@@ -181,12 +251,15 @@ local function kubernetes_of(given)
   return { labels = given.labels and pairs_list(given.labels), taints = array(given.taints), runtime = given.runtime }
 end
 
----What the pool should be, in Container Service's own words; only what the specification says.
+---What the pool should be, in Container Service's own words; only what the specification says. Of a pool that exists, what is
+---not named stays as it is; a new one gets our defaults.
 ---@param given table a checked specification
+---@param observed? table the pool's detail
 ---@return table
-function M.wanted(given)
-  return { nodepool_info = { name = given.name, type = "ess" }, auto_scaling = scaling_of(given),
-    scaling_group = group_of(given), kubernetes_config = kubernetes_of(given) }
+---Example: `pool_spec.wanted({ name = "gpu", instance_types = types }).nodepool_info.name` is `gpu`. Raises nothing.
+function M.wanted(given, observed)
+  return { nodepool_info = { name = given.name, type = "ess" }, auto_scaling = scaling_of(given, observed),
+    scaling_group = group_of(given, observed and observed.scaling_group or {}), kubernetes_config = kubernetes_of(given) }
 end
 
 ---The body of CreateClusterNodePool.
@@ -248,9 +321,10 @@ end
 local immutable = { "auto_scaling.type", "nodepool_info.type", "scaling_group.security_group_ids" }
 
 ---Raises kind "conflict" when a change cannot be made on an existing pool.
----@param name string
+---@param given table
 ---@param changes eirun.Change[]
-function M.check_changes(name, changes)
+function M.check_changes(given, changes)
+  local name = given.name
   local function refuse(change, why)
     errors.raise("conflict", ("node pool '%s': %s is '%s' and cannot become '%s'%s"):format(name, change.field,
       tostring(change.from), tostring(change.to), why or ""), { object = ("node pool '%s'"):format(name),
@@ -258,6 +332,9 @@ function M.check_changes(name, changes)
   end
   for _, change in ipairs(changes) do
     for _, field in ipairs(immutable) do if change.field == field then refuse(change) end end
+    if change.field == "auto_scaling.enable" and change.from == true and change.to == false and given.size then
+      refuse(change, ": a fixed size and the autoscaler exclude each other; autoscale = { min = n, max = n } freezes it at n")
+    end
     local to_or_from_spot = change.field == "scaling_group.spot_strategy" and (change.from == "NoSpot" or change.to == "NoSpot")
     if to_or_from_spot then refuse(change, ": a spot pool stays one") end
   end

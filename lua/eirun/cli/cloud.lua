@@ -6,6 +6,7 @@ local M = {}
 local words = {
   { "call", "PRODUCT ACTION [key=value ...]", "any operation of any product; prints the answer's JSON" },
   { "whoami", "", "whose keys are used, where they were found, and why the other places gave none" },
+  { "ratio", "POOL", "on-demand against spot of a node pool: asked, expected, counted in four places, and why they differ" },
 }
 
 local function table_of_words()
@@ -25,6 +26,8 @@ local own = {
   { name = "method", arg = "METHOD", help = "call: HTTP method (default: as the operation wants it)" },
   { name = "endpoint", arg = "HOST", help = "call: host, host:port or URL instead of the product's own" },
   { name = "vpc", help = "use the endpoints inside a VPC" },
+  { name = "cluster", arg = "ID", help = "ratio: the cluster (default: the only one of the region)" },
+  { name = "tolerance", arg = "N", help = "ratio: instances that on-demand may be off the rule (default 1); beyond it the exit code is 4" },
   { name = "timeout", arg = "SECONDS", type = "integer", help = "call: for all attempts together (default 180)" },
 }
 

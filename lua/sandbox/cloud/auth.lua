@@ -17,7 +17,7 @@ local function check_time(ctx, text)
   if not at then
     errors.raise(400, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted.")
   end
-  if math.abs(ctx.now() - at) > tolerance then
+  if math.abs(ctx.wall() - at) > tolerance then
     errors.raise(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
   end
 end

@@ -3,10 +3,12 @@
 -- Kubernetes client and changes scaling groups as ACK's scalers do. It runs once CreateAutoscalingConfig was called.
 local task = require "eirun.core.task"
 local autoscale = require "sandbox.cloud.cs.autoscale"
+local catalog = require "sandbox.cloud.catalog"
 local clusterops = require "sandbox.cloud.clusterops"
 local fit = require "sandbox.cloud.fit"
 local groups = require "sandbox.cloud.groups"
 local instances = require "sandbox.cloud.instances"
+local market = require "sandbox.cloud.market"
 local nodeshape = require "sandbox.cloud.nodeshape"
 local pools = require "sandbox.cloud.pools"
 local quantity = require "sandbox.cloud.quantity"
@@ -123,7 +125,8 @@ local function scalable_pools(ctx, settings)
   for _, pool in ipairs(pools.list(ctx)) do
     local group = groups.of_pool(ctx, pool)
     local members = group and #groups.members(ctx, group) or 0
-    if group and group.auto_scaling and not pool.state and members < group.max and (members > 0 or settings.from_zero) then
+    local able = group and group.auto_scaling and not pool.state and members < group.max and (members > 0 or settings.from_zero)
+    if able and not (settings.scaler == "goatscaler" and group.scaling_policy == "recycle") then
       list[#list + 1] = { pool = pool, group = group, members = members }
     end
   end
@@ -146,6 +149,29 @@ local function priority_of(settings, group)
   return best
 end
 
+-- Instant scaling knows no expanders: it takes the pool whose smallest type in stock has the fewest vCPUs. It looks at on-demand stock
+-- alone, works on few nodes at a time, and cannot stop nodes instead of releasing them.
+local goatscaler_batch = 180
+
+local function smallest_type(ctx, group)
+  local least
+  for _, name in ipairs(group.instance_types) do
+    for _, zone in ipairs(groups.settings(group).zones) do
+      local cpu = market.left(ctx, name, zone, false) > 0 and catalog.type(name).cpu
+      if cpu and (not least or cpu < least) then least = cpu end
+    end
+  end
+  return least
+end
+
+local function goatscaler_order(ctx)
+  return function(a, b)
+    local left, right = smallest_type(ctx, a.group) or math.huge, smallest_type(ctx, b.group) or math.huge
+    if left ~= right then return left < right end
+    return waste(a) < waste(b)
+  end
+end
+
 local better = {}
 better["least-waste"] = function(a, b) return waste(a) < waste(b) end
 better.random = function(a, b) return a.draw < b.draw end
@@ -155,11 +181,14 @@ function better.priority(a, b, settings) return priority_of(settings, a.group) >
 -- The best way to serve the pods: one pool and a number of nodes.
 local function choose(self, settings, rest)
   local best
+  local goat = settings.scaler == "goatscaler"
+  local is_better = goat and goatscaler_order(self.ctx) or better[settings.expander]
   for _, option in ipairs(scalable_pools(self.ctx, settings)) do
     option.template = template(self.ctx, option.pool, option.group)
-    option.nodes, option.placed = fit.estimate(rest, option.template, option.group.max - option.members)
+    local room = option.group.max - option.members
+    option.nodes, option.placed = fit.estimate(rest, option.template, goat and math.min(room, goatscaler_batch) or room)
     option.draw = self.draw()
-    if #option.nodes > 0 and (not best or better[settings.expander](option, best, settings)) then best = option end
+    if #option.nodes > 0 and (not best or is_better(option, best, settings)) then best = option end
   end
   return best
 end
@@ -353,7 +382,7 @@ function autoscaler.scan(self, settings)
   self.component = settings.scaler
   local seen = view(self)
   scale_out(self, settings, seen)
-  if settings.scale_down then scale_in(self, settings, view(self)) end
+  if settings.scale_down or settings.scaler == "goatscaler" then scale_in(self, settings, view(self)) end
 end
 
 local function loop(ctx, changed)

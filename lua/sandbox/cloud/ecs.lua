@@ -132,7 +132,7 @@ local function describe_spot_price_history(call)
   local from, to = bounds(call)
   for hour = math.ceil(from / 3600) * 3600, to // 1, 3600 do
     for _, zone in ipairs(catalog.zones) do
-      local price = catalog.spot_price(name, zone, hour)
+      local price = market.spot_price(call.ctx, name, zone, hour)
       if price and (not call.params.ZoneId or call.params.ZoneId == zone) then
         list[#list + 1] = { InstanceType = name, ZoneId = zone, SpotPrice = price, OriginPrice = catalog.on_demand_price(name),
           Timestamp = times.iso(hour), NetworkType = "vpc", IoOptimized = "optimized" }
@@ -147,7 +147,7 @@ end
 local function hourly(call, name)
   local spot = (call.params.SpotStrategy or "NoSpot") ~= "NoSpot"
   if not spot then return catalog.on_demand_price(name) end
-  local price = catalog.spot_price(name, call.params.ZoneId or catalog.zones[1], call.ctx.now())
+  local price = market.spot_price(call.ctx, name, call.params.ZoneId or catalog.zones[1], call.ctx.now())
   if price then return price end
   errors.raise(400, "InvalidSpotStrategy.NotSupported", "The instance type is not sold as preemptible in the zone.")
 end
@@ -164,7 +164,7 @@ end
 local function advice_of(call, zone, names)
   local list = json.array {}
   for _, name in ipairs(names) do
-    local price = catalog.type(name) and catalog.spot_price(name, zone, call.ctx.now())
+    local price = catalog.type(name) and market.spot_price(call.ctx, name, zone, call.ctx.now())
     if price and market.left(call.ctx, name, zone, true) > 0 then
       list[#list + 1] = { InstanceType = name, InterruptionRate = 3, InterruptRateDesc = "0-3%",
         AverageSpotDiscount = math.floor(price / catalog.on_demand_price(name) * 100 + 0.5) }

@@ -27,7 +27,7 @@ local function view_group(ctx, group)
     MinSize = group.min, MaxSize = group.max, DesiredCapacity = group.desired, EnableDesiredCapacity = true,
     TotalCapacity = capacity.total, TotalInstanceCount = capacity.total, ActiveCapacity = capacity.active,
     PendingCapacity = capacity.pending, PendingWaitCapacity = 0, RemovingCapacity = capacity.removing, RemovingWaitCapacity = 0,
-    StandbyCapacity = 0, StoppedCapacity = 0, ProtectedCapacity = 0, InitCapacity = 0, SpotCapacity = capacity.spot,
+    StandbyCapacity = 0, StoppedCapacity = 0, ProtectedCapacity = capacity.protected, InitCapacity = 0, SpotCapacity = capacity.spot,
     MultiAZPolicy = group.multi_az_policy, OnDemandBaseCapacity = group.on_demand_base_capacity,
     OnDemandPercentageAboveBaseCapacity = group.on_demand_percentage_above_base_capacity,
     SpotInstancePools = group.spot_instance_pools, SpotInstanceRemedy = group.spot_instance_remedy or false,
@@ -37,7 +37,8 @@ local function view_group(ctx, group)
       OnDemandPercentageAboveBaseCapacity = group.on_demand_percentage_above_base_capacity,
       CompensateWithOnDemand = group.compensate_with_on_demand or false, SpotAutoReplaceOnDemand = false },
     VSwitchIds = array_of(group.vswitch_ids),
-    ActiveScalingConfigurationId = group.configuration, GroupDeletionProtection = false, SystemSuspended = false,
+    ActiveScalingConfigurationId = group.configuration,
+    GroupDeletionProtection = group.deletion_protection or false, SystemSuspended = false,
     GroupType = "ECS", CreationTime = times.iso_minute(group.created), Tags = group_tags(ctx, group) }
 end
 
@@ -72,9 +73,11 @@ local function groups_call(call)
   return { ScalingGroups = gateway.page(list, number, size), TotalCount = #list, PageNumber = number, PageSize = size }
 end
 
+local function life_cycle(instance) return instance.protected and instance.ess == "InService" and "Protected" or instance.ess end
+
 local function view_instance(instance)
   return { InstanceId = instance.id, ScalingGroupId = instance.group_id, SpotStrategy = instance.spot_strategy,
-    LifecycleState = instance.ess, HealthStatus = "Healthy", CreationType = instance.creation_type,
+    LifecycleState = life_cycle(instance), HealthStatus = "Healthy", CreationType = instance.creation_type,
     CreationTime = times.iso_minute(instance.created), CreatedTime = times.iso(instance.created), ZoneId = instance.zone,
     PrivateIpAddress = instance.ip, WeightedCapacity = 1, Entrusted = false, WarmupState = "NoNeedWarmup",
     ScalingConfigurationId = instance.configuration or "" }
@@ -88,7 +91,7 @@ local function instances_call(call)
   local states = selected(encoding.numbered(call.params, "LifecycleStates")) or selected { call.params.LifecycleState }
   for _, instance in ipairs(all_of(ctx, "instance")) do
     local fits = (not group_id or instance.group_id == group_id) and (not ids or ids[instance.id])
-    if fits and (not states or states[instance.ess]) then
+    if fits and (not states or states[life_cycle(instance)]) then
       list[#list + 1] = view_instance(instance)
       if instance.spot and instance.ess == "InService" then spot = spot + 1 end
     end
@@ -141,8 +144,26 @@ local function modify_call(call)
   if low > high then errors.raise(400, "IncorrectCapacity.MinSize", "MinSize is greater than MaxSize.") end
   ctx.store:tx(function()
     group.min, group.max = low, high
+    if call.params.GroupDeletionProtection then group.deletion_protection = call.params.GroupDeletionProtection == "true" end
     ctx.store:put("group", group.id, group)
     groups.set_desired(ctx, group, gateway.integer(call, "DesiredCapacity", group.desired, 0, 2000), "A user changed the scaling group")
+  end)
+  return {}
+end
+
+-- Protection against scale-in, on or off, for named members.
+local function protect_call(call)
+  local ctx, group = call.ctx, groups.find(call.ctx, gateway.need(call, "ScalingGroupId"))
+  local on, ids = gateway.need(call, "ProtectedFromScaleIn") == "true", encoding.numbered(call.params, "InstanceId")
+  ctx.store:tx(function()
+    for _, id in ipairs(ids) do
+      local instance = ctx.store:get("instance", id)
+      if not instance or instance.group_id ~= group.id then
+        errors.raise(404, "InvalidInstanceId.NotFound", ("Instance \"%s\" is not in the scaling group."):format(id))
+      end
+      instance.protected = on or nil
+      ctx.store:put("instance", id, instance)
+    end
   end)
   return {}
 end
@@ -165,7 +186,7 @@ end
 function ess.start(ctx)
   local product = { name = "ESS", ram = "ess", versions = { ["2022-02-22"] = true, ["2014-08-28"] = true }, actions = {
     DescribeScalingGroups = groups_call, DescribeScalingInstances = instances_call, DescribeScalingActivities = activities_call,
-    ModifyScalingGroup = modify_call, DeleteScalingGroup = delete_call } }
+    ModifyScalingGroup = modify_call, SetInstancesProtection = protect_call, DeleteScalingGroup = delete_call } }
   ctx.service { name = "ESS", env = "ESS", handle = gateway.rpc(ctx, product),
     hosts = { "ess.aliyuncs.com", ("ess.%s.aliyuncs.com"):format(ctx.region), ("ess-vpc.%s.aliyuncs.com"):format(ctx.region) } }
 end

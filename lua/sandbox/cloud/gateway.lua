@@ -32,7 +32,7 @@ end
 
 local function headers_of(ctx, call, extra)
   local headers = { ["Content-Type"] = "application/json;charset=utf-8", ["x-acs-request-id"] = call.request_id,
-    ["Date"] = times.http(ctx.now()) }
+    ["Date"] = times.http(ctx.wall()) }
   for name, value in pairs(extra or {}) do headers[name] = value end
   return headers
 end

@@ -55,6 +55,17 @@ local function end_activity(ctx, activity, status, message, code)
   ctx.store:put("activity", activity.id, activity)
 end
 
+-- vSwitches that a mishap left without addresses sell nothing in their zone.
+local function with_addresses(ctx, group, settings)
+  local free = {}
+  for _, id in ipairs(group.vswitch_ids) do
+    if not (ctx.store:get("vswitch", id) or {}).full then free[#free + 1] = id end
+  end
+  settings.zones = zones_of(free)
+  return settings
+end
+
+local no_addresses = "The specified vSwitches do not have enough free IP addresses: %d of %d instances could not be created."
 local no_stock = "The specified instance types are out of stock in the zones of the scaling group: %d of %d instances could not be created."
 
 -- Ends an activity whose instances have all arrived or gone.
@@ -68,14 +79,15 @@ local function settle_activity(ctx, activity)
     if ctx.store:get("instance", id) then return end
   end
   if (activity.missing or 0) > 0 then
-    local text = no_stock:format(activity.missing, activity.missing + #activity.created)
-    return end_activity(ctx, activity, #activity.created > 0 and "Warning" or "Failed", text, "OperationDenied.NoStock")
+    local text = (activity.no_addresses and no_addresses or no_stock):format(activity.missing, activity.missing + #activity.created)
+    return end_activity(ctx, activity, #activity.created > 0 and "Warning" or "Failed", text,
+      activity.no_addresses and "InvalidVSwitchId.IpNotEnough" or "OperationDenied.NoStock")
   end
   end_activity(ctx, activity, "Successful", "Operation completed successfully.")
 end
 
 local function scale_out(ctx, group, count, cause, billing)
-  local pool, settings = ctx.store:get("pool", group.pool_id), groups.settings(group)
+  local pool, settings = ctx.store:get("pool", group.pool_id), with_addresses(ctx, group, groups.settings(group))
   if billing == "on_demand" then settings.spot_strategy = "NoSpot" end
   local bought, missing = ratio.purchase(settings, groups.members(ctx, group), count, market.view(ctx))
   local activity = new_activity(ctx, group, cause, ("Add \"%d\" ECS instance(s)"):format(count))
@@ -84,13 +96,20 @@ local function scale_out(ctx, group, count, cause, billing)
     table.insert(activity.created, instance.id)
     instances.start_boot(ctx, instance)
   end
-  activity.missing = missing
+  activity.missing, activity.no_addresses = missing, #settings.zones == 0 or nil
   settle_activity(ctx, ctx.store:put("activity", activity.id, activity))
   if missing > 0 then
     ctx.emit("group.no_stock", { id = group.id, missing = missing })
     if not group.auto_scaling then ctx.jobs:after(ctx.scaled(retry_after), "group.reconcile", { id = group.id }) end
   end
   return bought, missing, activity
+end
+
+-- What happened to instances without the group's doing, as its activities tell it.
+function groups.note_loss(ctx, group, ids, cause)
+  local activity = new_activity(ctx, group, cause, ("Remove \"%d\" ECS instance(s)"):format(#ids))
+  activity.destroyed = ids
+  end_activity(ctx, activity, "Successful", "Operation completed successfully.")
 end
 
 -- Releases named instances in one activity.
@@ -104,8 +123,17 @@ function groups.remove(ctx, group, list, cause, reason)
   return activity
 end
 
+-- Members that may go: a protected one stays.
+local function removable(members)
+  local list = {}
+  for _, instance in ipairs(members) do if not instance.protected then list[#list + 1] = instance end end
+  return list
+end
+groups.removable = removable
+
 local function scale_in(ctx, group, count, cause)
-  local going = ratio.scale_in(groups.settings(group), groups.members(ctx, group), count, market.view(ctx))
+  local going = ratio.scale_in(groups.settings(group), removable(groups.members(ctx, group)), count, market.view(ctx))
+  if #going == 0 then return end
   return groups.remove(ctx, group, going, cause)
 end
 
@@ -181,11 +209,12 @@ end
 
 -- Counts by life cycle, as DescribeScalingGroups shows them.
 function groups.capacity(ctx, group)
-  local counts = { total = 0, active = 0, pending = 0, removing = 0, spot = 0 }
+  local counts = { total = 0, active = 0, pending = 0, removing = 0, protected = 0, spot = 0 }
   local field = { InService = "active", Pending = "pending", Removing = "removing" }
   for _, instance in ipairs(instances.each_of_group(ctx, group.id)) do
     counts.total = counts.total + 1
-    counts[field[instance.ess]] = counts[field[instance.ess]] + 1
+    local name = instance.protected and instance.ess == "InService" and "protected" or field[instance.ess]
+    counts[name] = counts[name] + 1
     if instance.spot and instance.ess == "InService" then counts.spot = counts.spot + 1 end
   end
   return counts
@@ -217,26 +246,10 @@ local function refill(ctx, gone)
   if not group then return end
   ctx.store:tx(function()
     local have = #groups.members(ctx, group)
+    groups.note_loss(ctx, group, { gone.id }, ("The preemptible instance %s was reclaimed"):format(gone.id))
     if group.auto_scaling then group.desired = math.max(group.min, math.min(group.desired, have)) end
     ctx.store:put("group", group.id, group)
     if have < group.desired then groups.reconcile(ctx, group, "A preemptible instance was reclaimed") end
-  end)
-end
-
-local function play_fault(ctx, fault)
-  if fault.kind == "stock_out" then
-    local kind = fault.market or "spot"
-    return market.limit(ctx, fault.type, fault.zone, kind, fault.left or 0)
-  end
-  if fault.kind == "goatscaler_quirk" then return ctx.store:put("meta", "goatscaler_quirk", fault.on ~= false) end
-  if fault.kind ~= "reclaim" then return end
-  ctx.store:tx(function()
-    for _, instance in ctx.store:each "instance" do
-      local named = fault.id == nil or fault.id == instance.id
-      if named and (fault.zone == nil or fault.zone == instance.zone) and instance.ess == "InService" then
-        instances.notice(ctx, instance)
-      end
-    end
   end)
 end
 
@@ -248,7 +261,6 @@ function groups.start(ctx)
   ctx.on("group.changed", function(data) settle_group(ctx, data.id) end)
   ctx.on("instance.notice", function(data) remedy(ctx, data) end)
   ctx.on("instance.gone", function(data) refill(ctx, data) end)
-  ctx.on("fault", function(fault) play_fault(ctx, fault) end)
   -- Notices whose replacement a kill cut off.
   ctx.on("started", function()
     for _, instance in ctx.store:each "instance" do

@@ -7,6 +7,7 @@ local catalog = require "sandbox.cloud.catalog"
 local clusterops = require "sandbox.cloud.clusterops"
 local groups = require "sandbox.cloud.groups"
 local instances = require "sandbox.cloud.instances"
+local mishaps = require "sandbox.cloud.mishaps"
 local pools = require "sandbox.cloud.pools"
 local ram = require "sandbox.cloud.ram"
 local spot = require "sandbox.cloud.spot"
@@ -56,6 +57,7 @@ function cloud.start(ctx)
   tasks.start_engine(ctx)
   instances.start(ctx)
   groups.start(ctx)
+  mishaps.start(ctx)
   spot.start(ctx)
   pools.start()
   for _, name in ipairs(services) do require(name).start(ctx) end

@@ -15,7 +15,7 @@ end
 -- Addresses are handed out one after the other in each vSwitch.
 local function next_address(ctx, vswitch_id)
   local record = ctx.store:get("vswitch", vswitch_id) or { handed_out = 0 }
-  local n, prefix = record.handed_out, catalog.vswitches[vswitch_id].prefix
+  local n, prefix = record.handed_out or 0, catalog.vswitches[vswitch_id].prefix
   record.handed_out = n + 1
   ctx.store:put("vswitch", vswitch_id, record)
   return ("192.168.%d.%d"):format(prefix + n // 240 % 16, 10 + n % 240)

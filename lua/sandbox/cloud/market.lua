@@ -21,6 +21,24 @@ function market.limit(ctx, type, zone, kind, left)
   ctx.store:put("stock", key, { left = left })
 end
 
+-- Makes spot dearer (or cheaper) by a factor, in a zone or everywhere, for a type or all. nil undoes.
+function market.reprice(ctx, type, zone, factor)
+  local key = stock_key(type or "*", zone or "*", "price")
+  if factor == nil or factor == 1 then return ctx.store:delete("stock", key) end
+  ctx.store:put("stock", key, { factor = factor })
+end
+
+-- CNY an hour, or nil where spot is not offered.
+function market.spot_price(ctx, type, zone, time)
+  local price = catalog.spot_price(type, zone, time)
+  for _, key in ipairs { stock_key(type, zone, "price"), stock_key(type, "*", "price"), stock_key("*", zone, "price"),
+    stock_key("*", "*", "price") } do
+    local record = ctx.store:get("stock", key)
+    if price and record then return math.floor(math.min(price * record.factor, catalog.on_demand_price(type)) * 1000 + 0.5) / 1000 end
+  end
+  return price
+end
+
 local function declared(ctx, type, zone, kind)
   for _, key in ipairs { stock_key(type, zone, kind), stock_key(type, "*", kind), stock_key("*", zone, kind), stock_key("*", "*", kind) } do
     local record = ctx.store:get("stock", key)
@@ -39,7 +57,7 @@ end
 function market.view(ctx)
   return {
     price = function(type, zone, spot)
-      if spot then return catalog.spot_price(type, zone, ctx.now()) end
+      if spot then return market.spot_price(ctx, type, zone, ctx.now()) end
       return catalog.on_demand_price(type)
     end,
     stock = function(type, zone, spot) return market.left(ctx, type, zone, spot) end,

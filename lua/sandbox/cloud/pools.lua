@@ -102,9 +102,9 @@ end
 
 local function status(ctx, pool)
   local capacity = groups.capacity(ctx, groups.of_pool(ctx, pool))
-  return { state = pools.state(ctx, pool), total_nodes = capacity.total, healthy_nodes = capacity.active,
-    serving_nodes = capacity.active, initial_nodes = capacity.pending, removing_nodes = capacity.removing, failed_nodes = 0,
-    offline_nodes = 0 }
+  return { state = pools.state(ctx, pool), total_nodes = capacity.total, healthy_nodes = capacity.active + capacity.protected,
+    serving_nodes = capacity.active + capacity.protected, initial_nodes = capacity.pending, removing_nodes = capacity.removing,
+    failed_nodes = 0, offline_nodes = 0 }
 end
 
 local function scaling_group_view(pool)
@@ -174,11 +174,11 @@ local function finish_delete(ctx, task)
   local pool = ctx.store:get("pool", task.target.id)
   if not pool then return nil end
   local group = groups.of_pool(ctx, pool)
+  if group and group.deletion_protection then return delete_failed(ctx, pool, "the scaling group is protected against deletion") end
   if group and groups.capacity(ctx, group).total > 0 then
-    if task.data.force and not task.data.stuck then return "again" end
+    if task.data.force and #groups.members(ctx, group) == 0 then return "again" end
     return delete_failed(ctx, pool, "ScalingGroup's instances not empty")
   end
-  if task.data.stuck then return delete_failed(ctx, pool, "the scaling group is protected against deletion") end
   if group then ctx.store:delete("group", group.id) end
   ctx.store:delete("pool", pool.id)
 end

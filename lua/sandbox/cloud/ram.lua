@@ -46,6 +46,20 @@ local function create_role(call)
   return { Role = role_view(ctx, role) }
 end
 
+-- Raises what the products answer while a service role was never granted.
+function ram.need_role(ctx, name)
+  if ctx.store:get("role", name:lower()) then return end
+  errors.raise(400, "MissingAuth." .. name, ("The service role %s is not granted yet; grant it in the RAM console."):format(name))
+end
+
+local function delete_role(call)
+  local name = gateway.need(call, "RoleName")
+  if not call.ctx.store:delete("role", name:lower()) then
+    errors.raise(404, "EntityNotExist.Role", "The role not exists: " .. name)
+  end
+  return {}
+end
+
 local function need_user(call)
   local name = gateway.need(call, "UserName")
   return call.ctx.store:get("ram_user", name) or errors.raise(404, "EntityNotExist.User", "The user does not exist: " .. name)
@@ -114,8 +128,8 @@ end
 
 function ram.start(ctx)
   local product = { name = "RAM", ram = "ram", versions = { ["2015-05-01"] = true }, actions = { GetRole = get_role, ListRoles = list_roles,
-    CreateRole = create_role, CreateUser = create_user, CreateAccessKey = create_access_key, CreatePolicy = create_policy,
-    AttachPolicyToUser = attach, ListPoliciesForUser = list_for_user } }
+    CreateRole = create_role, DeleteRole = delete_role, CreateUser = create_user, CreateAccessKey = create_access_key,
+    CreatePolicy = create_policy, AttachPolicyToUser = attach, ListPoliciesForUser = list_for_user } }
   ctx.service { name = "RAM", env = "RAM", handle = gateway.rpc(ctx, product),
     hosts = { "ram.aliyuncs.com", "ram.vpc-proxy.aliyuncs.com" } }
 end

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Spot instances with a price limit are looked at every few minutes: whoever is past the protected first hour and now costs
 -- more than its limit gets its notice. Losses for lack of stock come from faults only.
-local catalog = require "sandbox.cloud.catalog"
 local instances = require "sandbox.cloud.instances"
+local market = require "sandbox.cloud.market"
 
 local spot = {}
 
@@ -17,7 +17,7 @@ local function limited(instance) return instance.spot_strategy == "SpotWithPrice
 
 local function too_dear(ctx, instance)
   if ctx.now() - instance.created < ctx.lag.spot_protection then return false end
-  local limit, price = limit_of(ctx, instance), catalog.spot_price(instance.type, instance.zone, ctx.now())
+  local limit, price = limit_of(ctx, instance), market.spot_price(ctx, instance.type, instance.zone, ctx.now())
   return limit ~= nil and price ~= nil and price > limit
 end
 

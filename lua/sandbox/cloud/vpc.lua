@@ -13,7 +13,8 @@ local function view(ctx, id, record)
     if instance.vswitch_id == id then used = used + 1 end
   end
   return { VSwitchId = id, VSwitchName = id, VpcId = catalog.vpc.id, ZoneId = record.zone, CidrBlock = record.cidr,
-    AvailableIpAddressCount = record.free - used, Status = "Available", RegionId = ctx.region, IsDefault = false, Description = "" }
+    AvailableIpAddressCount = (ctx.store:get("vswitch", id) or {}).full and 0 or record.free - used, Status = "Available",
+    RegionId = ctx.region, IsDefault = false, Description = "" }
 end
 
 local function sorted_ids()

@@ -257,7 +257,9 @@ local function ingress_index()
   return index
 end
 
+-- The project comes with the collector, as on ACK: a cluster that starts without one has no log of its ingress.
 local function fill(ctx)
+  if ctx.addon_active and not ctx.addon_active "logtail-ds" then return end
   if ctx.store:get("sls_project", ctx.log_project) then return end
   ctx.store:tx(function()
     ctx.store:put("sls_project", ctx.log_project, { name = ctx.log_project, created = ctx.now() })
@@ -288,6 +290,7 @@ function sls.start(ctx)
   local wake = task.event()
   ctx.access_logs = logs.open(ctx.dir .. "/sls.db", wake)
   fill(ctx)
+  ctx.on("addons.changed", function() fill(ctx) end)
   ctx.on("ingress.access", function(fields) collect(ctx, fields) end)
   ctx.spawn("sls flush", function() keep_flushing(ctx, wake) end)
   ctx.service { name = "SLS", env = "SLS", hosts = { ("*.%s.log.aliyuncs.com"):format(ctx.region),

@@ -9,7 +9,7 @@ local addons = {}
 -- Versions are the sandbox's own; clients are meant to read them from ListAddons.
 local catalogue = {
   { name = "ack-alibaba-cloud-metrics-adapter", version = "1.3.10", category = "monitor" },
-  { name = "ack-node-problem-detector", version = "1.2.24", category = "monitor" },
+  { name = "ack-node-problem-detector", version = "1.2.24", category = "monitor", at_start = "1.2.20" },
   { name = "alicloud-monitor-controller", version = "v1.9.1", category = "monitor" },
   { name = "arms-prometheus", version = "1.1.29", category = "monitor" },
   { name = "cluster-autoscaler", version = "v1.6.0-sandbox", category = "scheduling" },
@@ -45,9 +45,24 @@ function addons.active(ctx, name)
   return record ~= nil and record.state == "active"
 end
 
+-- The declared list of a fresh cluster, or the one that this sandbox was started with (what the cluster cannot do without comes along).
+local function declared(ctx)
+  if not ctx.options.addons then return addons.installed_at_start end
+  local list, has = {}, {}
+  for _, name in ipairs(ctx.options.addons) do
+    if not known(name) then error(("there is no add-on '%s'"):format(name), 0) end
+    list[#list + 1], has[name] = name, true
+  end
+  for _, entry in ipairs(catalogue) do
+    if entry.required and not has[entry.name] then list[#list + 1] = entry.name end
+  end
+  return list
+end
+
 function addons.fill(ctx)
-  for _, name in ipairs(addons.installed_at_start) do
-    ctx.store:put("addon", name, { name = name, version = known(name).version, state = "active", config = "{}" })
+  for _, name in ipairs(declared(ctx)) do
+    local entry = known(name)
+    ctx.store:put("addon", name, { name = name, version = entry.at_start or entry.version, state = "active", config = "{}" })
   end
 end
 
@@ -68,8 +83,12 @@ local function need_known(name)
 end
 
 function addons.describe(call)
-  local result = view(need_known(call.path.addon_name))
+  local entry = need_known(call.path.addon_name)
+  local installed, result = call.ctx.store:get("addon", entry.name), view(entry)
   result.newer_versions = json.array {}
+  if installed and installed.version ~= entry.version then
+    result.newer_versions[1] = { version = entry.version, minimum_cluster_version = "1.20.0", upgradable = true }
+  end
   return result
 end
 
@@ -101,7 +120,7 @@ end
 
 local function check_install(ctx, item)
   local entry = need_known(item.name)
-  if item.version and item.version ~= entry.version then
+  if item.version and item.version ~= entry.version and item.version ~= entry.at_start then
     errors.raise(400, "InvalidParameter.Version", ("addon %s has no version %s"):format(item.name, tostring(item.version)))
   end
   if item.config ~= nil and item.config ~= json.null and type(item.config) ~= "string" then
@@ -126,7 +145,7 @@ function addons.install(call)
     for i, item in ipairs(list) do
       names[i] = item.name
       local config = type(item.config) == "string" and item.config or "{}"
-      ctx.store:put("addon", item.name, { name = item.name, version = known(item.name).version, state = "initial", config = config })
+      ctx.store:put("addon", item.name, { name = item.name, version = item.version or known(item.name).version, state = "initial", config = config })
     end
     return start_task(call, "cluster_addon_install", names, { names = names })
   end)
@@ -151,13 +170,25 @@ function addons.uninstall(call)
   end)
 end
 
-function addons.upgrade(call)
-  local names = {}
-  for i, item in ipairs(body_list(call)) do
-    names[i] = item.component_name
-    need_installed(call.ctx, item.component_name)
+local function check_upgrade(ctx, item)
+  need_installed(ctx, item.component_name)
+  if item.next_version ~= known(item.component_name).version then
+    errors.raise(400, "InvalidParameter.Version", ("addon %s has no version %s"):format(item.component_name, tostring(item.next_version)))
   end
-  return call.ctx.store:tx(function() return start_task(call, "cluster_addon_upgrade", names, { names = names }) end)
+end
+
+function addons.upgrade(call)
+  local ctx, names, list = call.ctx, {}, body_list(call)
+  for _, item in ipairs(list) do check_upgrade(ctx, item) end
+  return ctx.store:tx(function()
+    for i, item in ipairs(list) do
+      local record = ctx.store:get("addon", item.component_name)
+      record.state, record.version, names[i] = "upgrading", item.next_version, item.component_name
+      if type(item.config) == "string" then record.config = item.config end
+      ctx.store:put("addon", record.name, record)
+    end
+    return start_task(call, "cluster_addon_upgrade", names, { names = names })
+  end)
 end
 
 function addons.modify(call)

@@ -2,6 +2,7 @@
 -- The cluster-level autoscaler configuration: without it no pool scales by itself.
 local json = require "eirun.core.json"
 local errors = require "sandbox.cloud.errors"
+local ram = require "sandbox.cloud.ram"
 local schema = require "sandbox.cloud.schema"
 local tasks = require "sandbox.cloud.tasks"
 
@@ -70,6 +71,7 @@ function autoscale.create(call)
   local why = schema.check(fields, body)
   if why then errors.raise(400, "InvalidParameter", why) end
   check_times(body)
+  ram.need_role(ctx, "AliyunCSManagedAutoScalerRole")
   return ctx.store:tx(function()
     local task = tasks.start(ctx, { type = "cluster_autoscaling_config", target = { id = ctx.cluster_id, type = "cluster" },
       after = ctx.lag.autoscaling_config, data = {} })

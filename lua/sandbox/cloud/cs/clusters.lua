@@ -32,15 +32,17 @@ local function endpoints(ctx)
 end
 
 local function view(ctx)
+  local known = ctx.store:get("meta", "cluster") or {}
   local created = times.iso_china(ctx.store:get("meta", "created") or ctx.now())
   return { cluster_id = ctx.cluster_id, name = clusters.name, state = "running", cluster_type = "ManagedKubernetes",
     profile = "Default", cluster_spec = "ack.pro.small", current_version = clusters.version, init_version = clusters.version,
     next_version = "", region_id = ctx.region, vpc_id = catalog.vpc.id, vswitch_id = table.concat(vswitch_ids(), ","),
     vswitch_ids = vswitch_ids(), security_group_id = catalog.security_group, worker_ram_role_name = "KubernetesWorkerRole-sandbox",
-    size = node_count(ctx), deletion_protection = false, tags = json.array {}, resource_group_id = "rg-acfmsandbox",
+    size = node_count(ctx),
+    deletion_protection = known.deletion_protection or false, tags = json.array {}, resource_group_id = "rg-acfmsandbox",
     master_url = endpoints(ctx), meta_data = "{}", container_cidr = "172.20.0.0/16", service_cidr = "172.21.0.0/20",
     network_mode = "vpc", created = created, updated = created, zone_id = catalog.zones[1], private_zone = false,
-    auto_mode = { enable = false }, rrsa_config = { enabled = false } }
+    auto_mode = { enable = false }, rrsa_config = { enabled = known.enable_rrsa or false } }
 end
 
 -- Raises unless the path names the cluster of this sandbox.
@@ -48,6 +50,21 @@ function clusters.check(call)
   if call.path.ClusterId ~= call.ctx.cluster_id then
     errors.raise(404, "ErrorClusterNotFound", ("cluster %s not found"):format(tostring(call.path.ClusterId)))
   end
+end
+
+local settings = { "deletion_protection", "enable_rrsa" }
+
+-- What of a cluster can be changed here: these two, and they show in its detail.
+function clusters.modify(call)
+  local ctx, body = call.ctx, call.json()
+  return ctx.store:tx(function()
+    local known = ctx.store:get("meta", "cluster") or {}
+    for _, name in ipairs(settings) do if type(body[name]) == "boolean" then known[name] = body[name] end end
+    ctx.store:put("meta", "cluster", known)
+    local task = tasks.start(ctx, { type = "cluster_modify", after = ctx.lag.pool_update,
+      target = { id = ctx.cluster_id, type = "cluster" } })
+    return { cluster_id = ctx.cluster_id, task_id = task.id, request_id = call.request_id }
+  end)
 end
 
 function clusters.detail(call) return view(call.ctx) end

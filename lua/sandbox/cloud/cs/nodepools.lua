@@ -5,6 +5,7 @@ local errors = require "sandbox.cloud.errors"
 local groups = require "sandbox.cloud.groups"
 local pool_schema = require "sandbox.cloud.cs.pool_schema"
 local pools = require "sandbox.cloud.pools"
+local ram = require "sandbox.cloud.ram"
 local tasks = require "sandbox.cloud.tasks"
 
 local nodepools = {}
@@ -38,6 +39,7 @@ function nodepools.create(call)
   if body.count and not spec.scaling_group.desired_size then spec.scaling_group.desired_size = body.count end
   pool_schema.check_spec(ctx, spec)
   check_quota(ctx)
+  ram.need_role(ctx, "AliyunOOSLifecycleHook4CSRole")
   return ctx.store:tx(function()
     local pool = pools.create(ctx, spec, { state = "initial" })
     return answer(call, pool, start_task(ctx, pool, "nodepool_create", ctx.lag.pool_create))
@@ -79,14 +81,23 @@ function nodepools.list(call)
   return { nodepools = views }
 end
 
+-- As somebody may have done in the ESS console: the pool's deletion fails until the protection is taken off there.
+local function protect_group(ctx, pool)
+  local group = groups.of_pool(ctx, pool)
+  if not group then return end
+  group.deletion_protection = true
+  ctx.store:put("group", group.id, group)
+end
+
 local function begin_delete(ctx, pool, force)
   pool.state = "deleting"
   ctx.store:put("pool", pool.id, pool)
   local group = groups.of_pool(ctx, pool)
-  if not force then return end
+  if not group or not force then return end
+  if group.deletion_protection then return end
   group.min, group.desired, group.state = 0, 0, "Deleting"
   ctx.store:put("group", group.id, group)
-  local members = groups.members(ctx, group)
+  local members = groups.removable(groups.members(ctx, group))
   if #members > 0 then groups.remove(ctx, group, members, "A user deleted the node pool", "pool-deleted") end
 end
 
@@ -96,9 +107,9 @@ function nodepools.delete(call)
   if pool.is_default then errors.raise(400, "InvalidNodePool.Forbidden", "the default node pool cannot be deleted") end
   if pool.state == "deleting" then pools.ensure_idle(pool) end
   return ctx.store:tx(function()
+    if call.fault and call.fault.kind == "delete_failed" then protect_group(ctx, pool) end
     begin_delete(ctx, pool, force)
-    local task = start_task(ctx, pool, "nodepool_delete", ctx.lag.pool_delete,
-      { force = force, stuck = call.fault ~= nil and call.fault.kind == "delete_failed" })
+    local task = start_task(ctx, pool, "nodepool_delete", ctx.lag.pool_delete, { force = force })
     return { task_id = task.id, request_id = call.request_id }
   end)
 end
@@ -120,6 +131,15 @@ function nodepools.scale(call)
       after = ctx.lag.node_boot, data = { group = group.id } })
     return { task_id = task.id, request_id = call.request_id }
   end)
+end
+
+-- Changes of nodes that show nowhere here: the call is checked, and its task succeeds.
+function nodepools.touch(call)
+  local ctx = call.ctx
+  local pool = pools.find(ctx, call.path.NodepoolId)
+  pools.ensure_idle(pool)
+  call.json()
+  return ctx.store:tx(function() return answer(call, pool, start_task(ctx, pool, "nodepool_touch", ctx.lag.pool_update)) end)
 end
 
 function nodepools.sync(call) return { RequestId = call.request_id } end
