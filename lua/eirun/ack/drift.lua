@@ -15,11 +15,6 @@ local M = {}
 ---@field settings {compensate: boolean, remedy: boolean, changed: number|nil, created: number|nil} the pool's; `changed`: its last change
 ---@field spot_to_be_had boolean|nil does the market have spot instances of the pool's types now? nil: not known
 
----@class eirun.DriftReason
----@field reason "attached"|"changed_percentage"|"scaler"|"reclaim"|"compensation"|"stock_out"|"scale_in"|"unknown"
----@field instances integer|nil how many it is about
----@field text string
-
 local function count(list, keep)
   local n = 0
   for _, item in ipairs(list) do if keep(item) then n = n + 1 end end

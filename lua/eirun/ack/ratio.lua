@@ -17,6 +17,11 @@ local M = {}
 ---@field ip string|nil
 ---@field reclaiming boolean a spot instance in its last minutes
 
+---@class eirun.DriftReason
+---@field reason "attached"|"changed_percentage"|"scaler"|"reclaim"|"compensation"|"stock_out"|"scale_in"|"unknown"
+---@field instances integer|nil how many it is about
+---@field text string
+
 ---@class eirun.Ratio
 ---@field asked {base: integer, percent: integer}|nil
 ---@field total integer instances in service

@@ -13,7 +13,7 @@ M.groups = {
     { name = "eirun.step" }, { name = "eirun.task" }, { name = "eirun.errors" }, { name = "eirun.test" }, { name = "eirun.sandbox" },
   } },
   { title = "Cloud and cluster", modules = {
-    { name = "eirun.ack", from = { "eirun.ack.node_pool", "eirun.ack.ratio", "eirun.ack.drift" } },
+    { name = "eirun.ack", from = { "eirun.ack.node_pool", "eirun.ack.ratio" } },
     { name = "eirun.kube", from = { "eirun.kube.client", "eirun.kube.connection", "eirun.kube.pods", "eirun.kube.access",
       "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic", "eirun.kube.watch" } },
     { name = "eirun.oss" }, { name = "eirun.serve", from = { "eirun.serve.app" } }, { name = "eirun.sls" }, { name = "eirun.status" },

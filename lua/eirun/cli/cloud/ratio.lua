@@ -104,7 +104,7 @@ return function(options, given)
   local word = given[1] or usage "which node pool? eirun cloud ratio POOL, its name or its id"
   if given[2] then usage(("one node pool at a time: what is '%s'?"):format(given[2])) end
   local tolerance = tolerance_of(options.tolerance)
-  local session <close> = require("eirun.cli.cloud.open")(options, { identify = false })
+  local _ <close> = require("eirun.cli.cloud.open")(options, { identify = false })
   local cluster = require("eirun.ack").cluster(cluster_id(options))
   local pool = find(cluster, word)
   local k8s, why = connect(cluster)

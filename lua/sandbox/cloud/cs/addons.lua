@@ -145,7 +145,8 @@ function addons.install(call)
     for i, item in ipairs(list) do
       names[i] = item.name
       local config = type(item.config) == "string" and item.config or "{}"
-      ctx.store:put("addon", item.name, { name = item.name, version = item.version or known(item.name).version, state = "initial", config = config })
+      ctx.store:put("addon", item.name, { name = item.name, version = item.version or known(item.name).version, state = "initial",
+        config = config })
     end
     return start_task(call, "cluster_addon_install", names, { names = names })
   end)
