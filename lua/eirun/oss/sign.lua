@@ -43,13 +43,15 @@ local function additional_names(request)
   return wire.sorted_keys(wanted), wanted
 end
 
+local function trimmed(value)
+  return type(value) == "string" and value:match("^%s*(.-)%s*$") or value
+end
+
 local function canonical_headers(request, extra)
   local parts = {}
   for _, name in ipairs(wire.sorted_keys(request.headers)) do
     if is_implied(name) or extra[name] then
-      local value = request.headers[name]
-      if type(value) == "string" then value = value:match("^%s*(.-)%s*$") end
-      table.move({ name, ":", value, "\n" }, 1, 4, #parts + 1, parts)
+      table.move({ name, ":", trimmed(request.headers[name]), "\n" }, 1, 4, #parts + 1, parts)
     end
   end
   return parts
@@ -130,7 +132,7 @@ local function v1_text(request, query, date)
   local headers = request.headers
   local parts = { table.concat({ request.method, headers["content-md5"] or "", headers["content-type"] or "", date, "" }, "\n") }
   for _, name in ipairs(wire.sorted_keys(headers)) do
-    if name:sub(1, 6) == "x-oss-" then table.move({ name, ":", headers[name], "\n" }, 1, 4, #parts + 1, parts) end
+    if name:sub(1, 6) == "x-oss-" then table.move({ name, ":", trimmed(headers[name]), "\n" }, 1, 4, #parts + 1, parts) end
   end
   parts[#parts + 1] = v1_resource(request, query)
   return wire.join(parts)
