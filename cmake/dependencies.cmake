@@ -9,7 +9,7 @@ pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
-pkg_check_modules(LZMA REQUIRED IMPORTED_TARGET liblzma)
+pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 
 # lua-cjson goes into the program: playbooks may require it, and the machine that runs them need not have it.
 find_library(CJSON_STATIC liblua5.4-cjson.a REQUIRED)

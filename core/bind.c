@@ -65,35 +65,12 @@ int er_push_fail(lua_State *L, const struct er_error *err) {
     return 2;
 }
 
-static enum er_status status_of_errno(int code) {
-    switch (code) {
-    case UV_ENOENT:
-    case UV_ENOTDIR:
-        return ER_NOT_FOUND;
-    case UV_EACCES:
-    case UV_EPERM:
-    case UV_EROFS:
-        return ER_DENIED;
-    case UV_EEXIST:
-    case UV_EBUSY:
-        return ER_CONFLICT;
-    case UV_ENOSPC:
-    case UV_EFBIG:
-    case UV_EMFILE:
-        return ER_QUOTA;
-    case UV_ENOMEM:
-        return ER_NO_MEMORY;
-    default:
-        return ER_INTERNAL;
-    }
-}
-
 int er_push_errno(lua_State *L, int code, const char *action, const char *object) {
     code = code > 0 ? -code : code; // libuv's codes are negative errnos
     struct er_error err;
     char text[128];
     uv_strerror_r(code, text, sizeof text);
-    er_fail(&err, status_of_errno(code), "cannot %s '%s': %s", action, object, text);
+    er_fail(&err, er_status_of_errno(code), "cannot %s '%s': %s", action, object, text);
     return er_push_fail(L, &err);
 }
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// liblzma computes (carry-less multiply, 5.5 GB/s a core where ISA-L has 8.3; but it is on each Debian machine already,
-// dpkg needs it, and either is ten times faster than the MD5 that goes over the same bytes). Combining is ours: no
-// library has it.
+// ISA-L computes, with the widest carry-less multiply that the processor has (8 GB/s a core with 128 bits, 60 with 512,
+// where liblzma has 5.5), and with a table where it has none. Combining is ours: no library has it.
 #include "crypto.h"
 
-#include <lzma.h>
+#include <isa-l/crc64.h>
 
 #define POLYNOMIAL 0xC96C5795D7870F42u // ECMA-182, reflected: bit 63 is x^0
 
-uint64_t er_crc64(uint64_t crc, const void *bytes, size_t length) { return lzma_crc64(bytes, length, crc); }
+uint64_t er_crc64(uint64_t crc, const void *bytes, size_t length) { return crc64_ecma_refl(crc, bytes, length); }
 
 // a times b modulo the polynomial.
 static uint64_t multiply(uint64_t a, uint64_t b) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "er.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -166,4 +167,28 @@ void er_buf_release(struct er_buf *buf) {
     }
     buf->data = NULL;
     buf->length = buf->capacity = 0;
+}
+
+enum er_status er_status_of_errno(int code) {
+    switch (code < 0 ? -code : code) {
+    case ENOENT:
+    case ENOTDIR:
+        return ER_NOT_FOUND;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return ER_DENIED;
+    case EEXIST:
+    case EBUSY:
+        return ER_CONFLICT;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EMFILE:
+        return ER_QUOTA;
+    case ENOMEM:
+        return ER_NO_MEMORY;
+    default:
+        return ER_INTERNAL;
+    }
 }

@@ -34,6 +34,8 @@ struct er_error {
 enum er_status er_fail(struct er_error *err, enum er_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+enum er_status er_status_of_errno(int code); // an errno, or libuv's negative one
+
 // malloc and friends, counted, and failing on demand in torture builds (er_mem_fail_from). NULL on failure.
 void *er_alloc(size_t size);
 void *er_calloc(size_t count, size_t size);

@@ -109,3 +109,12 @@ struct er_place er_place_of(const char *text, size_t length, size_t offset) {
     }
     return place;
 }
+
+bool er_text_copy(char *into, size_t size, const char *text) {
+    size_t length = strlen(text);
+    if (length >= size) {
+        return false;
+    }
+    memcpy(into, text, length + 1);
+    return true;
+}

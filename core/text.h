@@ -19,6 +19,9 @@ size_t er_format_integer(char into[ER_NUMBER_SIZE], int64_t value);
 // `value` is finite.
 size_t er_format_double(char into[ER_NUMBER_SIZE], double value);
 
+// False, and nothing copied, when it does not fit with its NUL.
+bool er_text_copy(char *into, size_t size, const char *text);
+
 // One-based line and column (in characters) of the byte at `offset`.
 struct er_place {
     size_t line;

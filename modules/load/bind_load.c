@@ -3,11 +3,11 @@
 // run:series(from); run:histogram(slice); run:close(). Seconds everywhere.
 #include "bind_load.h"
 
+#include "address.h"
 #include "bind.h"
 #include "engine.h"
 #include "task.h"
 
-#include <arpa/inet.h>
 #include <math.h>
 #include <netdb.h>
 #include <string.h>
@@ -190,44 +190,6 @@ static enum er_status read_slices(lua_State *L, struct er_load *load, struct er_
     return ER_OK;
 }
 
-// "@name" is an abstract socket: a NUL in front, and its length says where it ends.
-static enum er_status set_unix(struct er_load_config *config, const char *path, struct er_error *err) {
-    struct sockaddr_un *address = (struct sockaddr_un *)&config->address;
-    size_t length = strlen(path);
-    if (length == 0 || length >= sizeof address->sun_path) {
-        return er_fail(err, ER_INVALID, "the path of the socket is empty or too long: '%s'", path);
-    }
-    bool abstract = path[0] == '@';
-    address->sun_family = AF_UNIX;
-    memcpy(address->sun_path, path, length + 1);
-    if (abstract) {
-        address->sun_path[0] = '\0';
-    }
-    config->address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
-    return ER_OK;
-}
-
-static enum er_status set_inet(struct er_load_config *config, const char *host, int64_t port, struct er_error *err) {
-    struct sockaddr_in *v4 = (struct sockaddr_in *)&config->address;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&config->address;
-    if (port < 1 || port > 65535) {
-        return er_fail(err, ER_INVALID, "a port is between 1 and 65535");
-    }
-    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons((uint16_t)port);
-        config->address_length = (socklen_t)sizeof *v4;
-        return ER_OK;
-    }
-    if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons((uint16_t)port);
-        config->address_length = (socklen_t)sizeof *v6;
-        return ER_OK;
-    }
-    return er_fail(err, ER_INVALID, "'%s' is not an IP address", host);
-}
-
 static enum er_status set_config(const struct options *o, struct er_load *load, struct er_error *err) {
     struct er_load_config *config = &load->worker.config;
     if (o->max_connections < 0 || o->max_connections > 1000000 || o->timeout < 1000000 || o->max_body < 0) {
@@ -254,13 +216,14 @@ static enum er_status set_config(const struct options *o, struct er_load *load, 
             return er_fail(err, ER_NO_MEMORY, "not enough memory");
         }
     }
-    return o->unix_path ? set_unix(config, o->unix_path, err)
-                        : set_inet(config, o->address ? o->address : "", o->port, err);
+    return o->unix_path
+               ? er_address_unix(&config->address, &config->address_length, o->unix_path, err)
+               : er_address_inet(&config->address, &config->address_length, o->address ? o->address : "", o->port, err);
 }
 
 static enum er_status set_tls(const struct options *o, struct er_load *load, struct er_error *err) {
-    struct er_load_tls_options tls = {o->tls_host, o->ca_file, o->ca_pem, o->verify, er_now(load->rt)};
-    return o->tls_host ? er_load_tls_init(&load->tls, &tls, err) : ER_OK;
+    struct er_tls_options tls = {o->tls_host, o->ca_file, o->ca_pem, o->verify, er_now(load->rt)};
+    return o->tls_host ? er_tls_init(&load->tls, &tls, err) : ER_OK;
 }
 
 static enum er_status fill(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {

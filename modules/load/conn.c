@@ -68,11 +68,11 @@ static const llhttp_settings_t settings = {
 };
 
 static ssize_t transmit(struct er_load_conn *conn, const char *bytes, size_t length) {
-    return conn->ssl ? er_load_tls_send(conn->ssl, bytes, length) : send(conn->fd, bytes, length, MSG_NOSIGNAL);
+    return conn->ssl ? er_tls_send(conn->ssl, bytes, length) : send(conn->fd, bytes, length, MSG_NOSIGNAL);
 }
 
 static ssize_t receive(struct er_load_conn *conn, char *into, size_t size) {
-    return conn->ssl ? er_load_tls_receive(conn->ssl, into, size) : recv(conn->fd, into, size, 0);
+    return conn->ssl ? er_tls_receive(conn->ssl, into, size) : recv(conn->fd, into, size, 0);
 }
 
 static bool would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
@@ -127,15 +127,15 @@ enum { REASON_SIZE = 128 };
 // 0 when the connection can carry requests, EINPROGRESS when it will tell, else why not: ENOMEM, or EPROTO with a
 // reason.
 static int shake(struct er_load_conn *conn, char *reason) {
-    const struct er_load_tls *tls = conn->worker->config.tls;
+    const struct er_tls *tls = conn->worker->config.tls;
     if (!conn->ssl) {
-        conn->ssl = er_load_tls_open(tls, conn->fd, &conn->worker->session);
+        conn->ssl = er_tls_open(tls, conn->fd, &conn->worker->session);
     }
     if (!conn->ssl) {
         return ENOMEM;
     }
     conn->state = ER_CONN_SHAKING;
-    enum er_load_shake result = er_load_tls_shake(conn->ssl, reason, REASON_SIZE);
+    enum er_tls_shaken result = er_tls_shake(conn->ssl, reason, REASON_SIZE);
     if (result == ER_SHAKE_FAILED) {
         return EPROTO;
     }
@@ -206,7 +206,7 @@ void er_load_conn_close(struct er_load_conn *conn) {
     }
     int fd = conn->fd;
     forget_retry(conn);
-    er_load_tls_close(conn->ssl);
+    er_tls_close(conn->ssl);
     conn->ssl = NULL;
     conn->state = ER_CONN_CLOSED;
     conn->worker->connections--;
@@ -278,7 +278,7 @@ static enum er_load_outcome judge(const struct er_load_conn *conn) {
 
 // `rest` bytes came after the end of the answer: nobody asked for them, so the connection is out of step.
 static void answered(struct er_load_conn *conn, size_t rest) {
-    bool in_step = rest == 0 && !(conn->ssl && er_load_tls_pending(conn->ssl));
+    bool in_step = rest == 0 && !(conn->ssl && er_tls_pending(conn->ssl));
     bool reusable = conn->worker->config.keep_alive && in_step && conn->offset == conn->request->length &&
                     llhttp_should_keep_alive(&conn->parser);
     er_load_worker_ended(conn->worker, conn, judge(conn), reusable);
@@ -326,7 +326,7 @@ static void read_once(struct er_load_conn *conn) {
 static void read_some(struct er_load_conn *conn) {
     do {
         read_once(conn);
-    } while (conn->state == ER_CONN_WAITING && conn->ssl && er_load_tls_pending(conn->ssl));
+    } while (conn->state == ER_CONN_WAITING && conn->ssl && er_tls_pending(conn->ssl));
 }
 
 static void on_connect_decided(struct er_load_conn *conn) {

@@ -71,7 +71,7 @@ static void destroy(struct er_load *load) {
         er_load_ring_release(&load->rings[i]);
     }
     er_free(load->rings);
-    er_load_tls_release(&load->tls);
+    er_tls_release(&load->tls);
     er_free(load->contains);
     er_free(load->slices);
     er_free(load);

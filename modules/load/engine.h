@@ -19,7 +19,7 @@ struct er_load {
     size_t ring_count;
     uint64_t fed; // requests put into them
     char *contains;
-    struct er_load_tls tls; // with a context: the target speaks it
+    struct er_tls tls; // with a context: the target speaks it
     struct er_load_slice *slices;
     size_t threads;            // 0: on the loop's own thread, which any clock but the real one wants
     struct er_load_crew *crew; // while threads run the plan

@@ -38,7 +38,7 @@ enum er_status er_load_worker_init(struct er_load_worker *worker, const struct e
 
 void er_load_worker_release(struct er_load_worker *worker) {
     er_load_stats_release(&worker->stats);
-    er_load_tls_forget(&worker->session);
+    er_tls_forget(&worker->session);
 }
 
 static void push_idle(struct er_load_worker *worker, struct er_load_conn *conn) {

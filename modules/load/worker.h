@@ -7,7 +7,7 @@
 #include "plan.h"
 #include "ring.h"
 #include "stats.h"
-#include "tls.h"
+#include "tls_client.h"
 
 #include <llhttp.h>
 #include <sys/socket.h>
@@ -29,9 +29,9 @@ struct er_load_config {
     socklen_t address_length;
     const struct er_load_request *requests; // taken in turn
     size_t request_count;
-    struct er_load_ring *ring;     // where they come from instead; NULL: none
-    const struct er_load_tls *tls; // NULL: none
-    bool head;                     // answers to HEAD have no body
+    struct er_load_ring *ring; // where they come from instead; NULL: none
+    const struct er_tls *tls;  // NULL: none
+    bool head;                 // answers to HEAD have no body
     bool keep_alive;
     struct er_load_check check;
     size_t closed;      // connections of a closed loop: each sends its next request when the last one has ended

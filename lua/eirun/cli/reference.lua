@@ -38,7 +38,7 @@ M.private = { Step = true, Patience = true }
 M.internal = { "eirun.main", "eirun.jmespath", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
 
 -- Modules written in C: lua/eirun builds on them, a playbook may use json, yaml, fs and process where the library lacks a verb.
-M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "load", "os", "process", "secret", "task", "term",
+M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "load", "os", "oss", "process", "secret", "task", "term",
   "testing", "vm", "yaml" }
 
 local function local_name(source)

@@ -40,12 +40,10 @@ end
 
 local function range_ops(job, head, part_size)
   local ops = {}
+  local headers = { ["if-match"] = head.etag ~= "" and '"' .. head.etag .. '"' or nil }
   for offset = 0, head.size - 1, part_size do
-    local length = math.min(part_size, head.size - offset)
     ops[#ops + 1] = { action = "fetch", verb = "download", what = "part " .. #ops + 1, key = job.key, path = part_path(job.path),
-      offset = offset,
-      length = length, part_of_object = true, headers = { range = ("bytes=%d-%d"):format(offset, offset + length - 1),
-        ["x-oss-range-behavior"] = "standard", ["if-match"] = head.etag ~= "" and '"' .. head.etag .. '"' or nil } }
+      offset = offset, length = math.min(part_size, head.size - offset), part_of_object = true, headers = headers }
   end
   return ops
 end

@@ -1,6 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What carries the bytes of transfers: threads of their own, or the host's HTTP client where these cannot be used.
+local clock = require "eirun.core.clock"
+local os_core = require "eirun.core.os"
 local plain = require "eirun.oss.plain"
+local service = require "eirun.oss.service"
+local target = require "eirun.target"
+local threads = require "eirun.oss.threads"
 
 local M = {}
 
@@ -32,12 +37,33 @@ local M = {}
 ---@field bytes fun(self): integer on the wire so far
 ---@field close fun(self)
 
+local function environment(name)
+  local value = os_core.getenv(name) or os_core.getenv(name:upper())
+  return value ~= "" and value or nil
+end
+
+local function spared(host)
+  for name in (environment "no_proxy" or ""):gmatch "[^%s,]+" do
+    name = name:gsub("^%*?%.", "")
+    if name == "*" or name == "" or host == name or host:sub(-#name - 1) == "." .. name then return true end
+  end
+  return false
+end
+
+-- The threads speak to the server itself.
+local function has_proxy(bucket)
+  if target.current().sandbox then return false end
+  local url = service.where { bucket = bucket.name, region = bucket.region, place = bucket.place }
+  return (environment(url.scheme .. "_proxy") or environment "all_proxy") ~= nil and not spared((url.host:gsub(":%d+$", "")))
+end
+
 ---Opens what transfers to and from a bucket go over.
 ---@param bucket eirun.Bucket
 ---@param opts {connections: integer, bandwidth: number|nil, spawn: fun(fn: function)}
 ---@return eirun.OssLane
 function M.open(bucket, opts)
-  return plain.open(bucket, opts)
+  local by_threads = clock.kind() == "real" and (bucket.place or {}).signature ~= "v1" and not has_proxy(bucket)
+  return (by_threads and threads or plain).open(bucket, opts)
 end
 
 return M

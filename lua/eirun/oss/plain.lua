@@ -80,6 +80,10 @@ local function fetch(lane, op)
   local result = until_equal(lane, op, function()
     wait_for_room(lane, op.length)
     local call = call_of(lane, op)
+    if op.part_of_object then
+      call.headers = { ["x-oss-range-behavior"] = "standard", range = ("bytes=%d-%d"):format(op.offset, op.offset + op.length - 1) }
+      for name, value in pairs(op.headers or {}) do call.headers[name] = value end
+    end
     call.method, call.sink = "GET", { file = op.path, offset = op.part_of_object and op.offset or nil, digest = { "crc64" } }
     local reply = service.call(call)
     if op.part_of_object and reply.status ~= 206 then

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tls.h"
+#include "tls_client.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -14,12 +14,12 @@
 // The latest session is kept for the next connection of the same thread. TLS 1.3 sends it after the handshake.
 static int on_session(SSL *ssl, SSL_SESSION *session) {
     SSL_SESSION **place = SSL_get_app_data(ssl);
-    er_load_tls_forget(place);
+    er_tls_forget(place);
     *place = session;
     return 1; // it is ours now
 }
 
-void er_load_tls_forget(struct ssl_session_st **session) {
+void er_tls_forget(struct ssl_session_st **session) {
     SSL_SESSION_free(*session);
     *session = NULL;
 }
@@ -37,7 +37,7 @@ static bool add_pem(SSL_CTX *context, const char *pem) {
     return count > 0;
 }
 
-static enum er_status trust(SSL_CTX *context, const struct er_load_tls_options *options, struct er_error *err) {
+static enum er_status trust(SSL_CTX *context, const struct er_tls_options *options, struct er_error *err) {
     if (options->ca_file && SSL_CTX_load_verify_file(context, options->ca_file) != 1) {
         ERR_clear_error();
         return er_fail(err, ER_INVALID, "'%s' holds no certificate that can be read", options->ca_file);
@@ -51,7 +51,7 @@ static enum er_status trust(SSL_CTX *context, const struct er_load_tls_options *
     return ER_OK;
 }
 
-static enum er_status set_up(struct er_load_tls *tls, const struct er_load_tls_options *options, struct er_error *err) {
+static enum er_status set_up(struct er_tls *tls, const struct er_tls_options *options, struct er_error *err) {
     static const unsigned char alpn[] = "\x08http/1.1";
     SSL_CTX *context = tls->context;
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -67,38 +67,37 @@ static enum er_status set_up(struct er_load_tls *tls, const struct er_load_tls_o
     return options->verify ? trust(context, options, err) : ER_OK;
 }
 
-enum er_status er_load_tls_init(struct er_load_tls *tls, const struct er_load_tls_options *options,
-                                struct er_error *err) {
+enum er_status er_tls_init(struct er_tls *tls, const struct er_tls_options *options, struct er_error *err) {
     unsigned char address[sizeof(struct in6_addr)];
     tls->context = SSL_CTX_new(TLS_client_method());
     tls->host = er_strdup(options->host);
     if (!tls->context || !tls->host) {
-        er_load_tls_release(tls);
+        er_tls_release(tls);
         return er_fail(err, ER_NO_MEMORY, "not enough memory for TLS");
     }
     tls->is_address =
         inet_pton(AF_INET, options->host, address) == 1 || inet_pton(AF_INET6, options->host, address) == 1;
     enum er_status status = set_up(tls, options, err);
     if (status != ER_OK) {
-        er_load_tls_release(tls);
+        er_tls_release(tls);
     }
     return status;
 }
 
-void er_load_tls_release(struct er_load_tls *tls) {
+void er_tls_release(struct er_tls *tls) {
     SSL_CTX_free(tls->context);
     er_free(tls->host);
-    *tls = (struct er_load_tls){0};
+    *tls = (struct er_tls){0};
 }
 
-static bool name_peer(const struct er_load_tls *tls, SSL *ssl) {
+static bool name_peer(const struct er_tls *tls, SSL *ssl) {
     if (tls->is_address) {
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), tls->host) == 1;
     }
     return SSL_set_tlsext_host_name(ssl, tls->host) == 1 && SSL_set1_host(ssl, tls->host) == 1;
 }
 
-struct ssl_st *er_load_tls_open(const struct er_load_tls *tls, int fd, struct ssl_session_st **session) {
+struct ssl_st *er_tls_open(const struct er_tls *tls, int fd, struct ssl_session_st **session) {
     SSL *ssl = SSL_new(tls->context);
     if (!ssl || SSL_set_fd(ssl, fd) != 1 || !name_peer(tls, ssl)) {
         SSL_free(ssl);
@@ -114,7 +113,7 @@ struct ssl_st *er_load_tls_open(const struct er_load_tls *tls, int fd, struct ss
 }
 
 // Says no farewell, but makes OpenSSL believe so: else the session could not be resumed.
-void er_load_tls_close(struct ssl_st *ssl) {
+void er_tls_close(struct ssl_st *ssl) {
     if (ssl) {
         SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
         SSL_free(ssl);
@@ -130,7 +129,7 @@ static void explain(SSL *ssl, char *reason, size_t size) {
     ERR_clear_error();
 }
 
-enum er_load_shake er_load_tls_shake(struct ssl_st *ssl, char *reason, size_t size) {
+enum er_tls_shaken er_tls_shake(struct ssl_st *ssl, char *reason, size_t size) {
     ERR_clear_error();
     int done = SSL_do_handshake(ssl);
     if (done == 1) {
@@ -157,16 +156,16 @@ static ssize_t failure(SSL *ssl, int result) {
     return -1;
 }
 
-ssize_t er_load_tls_send(struct ssl_st *ssl, const char *bytes, size_t length) {
+ssize_t er_tls_send(struct ssl_st *ssl, const char *bytes, size_t length) {
     size_t sent = 0;
     int ok = SSL_write_ex(ssl, bytes, length, &sent);
     return ok ? (ssize_t)sent : failure(ssl, ok) < 0 ? -1 : (errno = EPIPE, -1);
 }
 
-ssize_t er_load_tls_receive(struct ssl_st *ssl, char *into, size_t size) {
+ssize_t er_tls_receive(struct ssl_st *ssl, char *into, size_t size) {
     size_t got = 0;
     int ok = SSL_read_ex(ssl, into, size, &got);
     return ok ? (ssize_t)got : failure(ssl, ok);
 }
 
-bool er_load_tls_pending(const struct ssl_st *ssl) { return SSL_pending(ssl) > 0; }
+bool er_tls_pending(const struct ssl_st *ssl) { return SSL_pending(ssl) > 0; }
