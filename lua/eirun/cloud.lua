@@ -135,13 +135,19 @@ local function cure(err, reply, run)
   if remedy(reply, run.credentials) then err.retryable = true end
 end
 
+local function region_hint(run)
+  return ("is there a region '%s' with %s? else name the endpoint"):format(run.url.region, run.call.product:upper())
+end
+
+-- A name that is not known twice in a row will not be known the third time either.
 local function unreachable(run, err)
-  local hint = err.hint
-  if not hint and not run.url.given and (err.kind == "denied" or tostring(err.message):find("resolve", 1, true)) then
-    hint = ("is there a region '%s' with %s? else name the endpoint"):format(run.url.region, run.call.product:upper())
-  end
-  return errors.rephrase(err, ("%s: %s"):format(answers.about(run.call), err.message),
-    { operation = run.call.action, object = run.call.object, uncertain = err.sent ~= false or nil, hint = hint })
+  local unknown_host = err.kind == "denied" or tostring(err.message):find("name is not known", 1, true) ~= nil
+  run.unknown = unknown_host and (run.unknown or 0) + 1 or 0
+  local failed = errors.rephrase(err, ("%s: %s"):format(answers.about(run.call), err.message), { operation = run.call.action,
+    object = run.call.object, uncertain = err.sent ~= false or nil,
+    hint = err.hint or unknown_host and not run.url.given and region_hint(run) or nil })
+  if run.unknown > 1 then failed.retryable = false end
+  return failed
 end
 
 local function attempt(run)

@@ -48,25 +48,31 @@ local function postpone(self)
   self.renew_at = math.min(task.now() + 10 + 50 * random, self.keys.expires or math.huge)
 end
 
--- One task fetches; whoever comes meanwhile waits for it, unless he has keys that still do.
+-- Is this task itself being stopped? A stop is raised at every point of waiting.
+local function is_stopped()
+  return not pcall(task.sleep, 0)
+end
+
+-- One task fetches; whoever comes meanwhile waits for it, unless he has keys that still do. When the task that fetches is stopped,
+-- another one takes over.
 local function renew(self)
   local flight = { done = task.event() }
   self.flight = flight
   local ok, result = pcall(self.fetch)
   self.flight = nil
-  if ok then adopt(self, result) else flight.err = errors.from(result) end
+  local stopped = not ok and is_stopped()
+  if ok then adopt(self, result) elseif not stopped then flight.err = errors.from(result) end
   flight.done:set()
   if ok then return end
-  if flight.err.kind ~= "cancelled" then
-    self.last_failure = flight.err
-    if valid(self) then return postpone(self) end
-  end
-  error(flight.err, 0)
+  if stopped then error(result, 0) end
+  self.last_failure = flight.err
+  if not valid(self) then error(flight.err, 0) end
+  postpone(self)
 end
 
 local function wait_for(self, flight)
   flight.done:wait()
-  if flight.err and flight.err.kind ~= "cancelled" and not valid(self) then error(flight.err, 0) end
+  if flight.err and not valid(self) then error(flight.err, 0) end
 end
 
 ---The keys, ready to sign with; waits where they have to be fetched or renewed first.
@@ -153,7 +159,7 @@ local function search(self, env)
       local fetch, why = source.find(env)
       local ok, result = true, nil
       if fetch then ok, result = pcall(fetch) end
-      if not ok and errors.is(result) and (result.kind == "cancelled" or result.kind == "invalid") then error(result, 0) end
+      if not ok and (errors.is(result, "invalid") or is_stopped()) then error(result, 0) end
       if ok and result then
         keys, self.fetch = result, fetch
         note(asked, source, "used", result.source)

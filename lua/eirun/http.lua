@@ -8,7 +8,7 @@ local task = require "eirun.task"
 local M = {}
 
 ---@class eirun.RetryPolicy
----@field attempts? integer default 6
+---@field attempts? integer default 6; what was throttled is tried until the deadline, where there is one
 ---@field base? number seconds before the second attempt, default 1
 ---@field factor? number default 2
 ---@field cap? number longest pause, default 30
@@ -44,11 +44,13 @@ end
 ---Example: `local reply, err = http.retry({ idempotent = true }, function() return client:request(request) end)`.
 ---Raises only `cancelled` or `timeout`, when the task is stopped in a pause.
 function M.retry(policy, fn)
-  local attempts = policy.attempts or 6
-  for n = 1, attempts do
+  local attempts, n = policy.attempts or 6, 0
+  while true do
+    n = n + 1
     local value, err = fn(n)
     if value ~= nil then return value end
-    if n == attempts or not M.may_retry(err, policy) then return nil, err end
+    local last = n >= attempts and not (err.kind == "throttled" and policy.deadline)
+    if last or not M.may_retry(err, policy) then return nil, err end
     local pause = pause_after(n, err, policy)
     if policy.deadline and task.now() + pause > policy.deadline then return nil, err end
     if policy.on_retry then policy.on_retry(err, pause) end

@@ -50,14 +50,20 @@ end
 
 local clients = {}
 
-local function new_client(options)
-  local client, err = http.client(options)
-  if client then
-    return client
+-- Read before the first request: a client would fail only when a connection is made, and not say why.
+local function check_certificates(path)
+  local text, err = require("eirun.core.fs").read(path, 16 << 20)
+  local problem = err and err.message or not text:find("BEGIN CERTIFICATE", 1, true) and ("no certificate is in '%s'"):format(path)
+  if problem then
+    errors.raise("invalid", "the certificates to trust: " .. problem, { code = "ca_file", hint = "EIRUN_CA_FILE names a PEM file" })
   end
-  local file = options.ca_file
-  error(errors.rephrase(err, file and ("cannot take the certificates in '%s': %s"):format(file, err.message) or err.message,
-    { hint = file and "EIRUN_CA_FILE names a PEM file" or nil }), 0)
+end
+
+local function new_client(options)
+  if options.ca_file then
+    check_certificates(options.ca_file)
+  end
+  return errors.check(http.client(options))
 end
 
 --- An HTTP client of this run; clients with the same options are shared.
