@@ -172,7 +172,8 @@ t.test("version_1_of_the_metadata_service_does_where_there_is_no_token", functio
     local ok, err = pcall(function()
       t.eq(credentials.chain(function(name) return env[name] end):get().access_key_id, "STS.v1")
       env.ALIBABA_CLOUD_IMDSV1_DISABLED = "true"
-      t.match(t.err("denied", function() credentials.chain(function(name) return env[name] end):get() end).message, "IMDSV1_DISABLED is set")
+      local denied = t.err("denied", function() credentials.chain(function(name) return env[name] end):get() end)
+      t.match(denied.message, "IMDSV1_DISABLED is set")
     end)
     undo()
     if not ok then error(err, 0) end

@@ -22,7 +22,7 @@ local function gateway(rate, headers)
     seen[#seen + 1] = { at = task.now(), passed = passed }
     task.sleep(0.05)
     if passed then return req:respond(200, {}, '{"ok":true}') end
-    req:respond(400, headers or {}, '{"Code":"Throttling.User","Message":"Request was denied due to user flow control.","RequestId":"R"}')
+    req:respond(400, headers or {}, '{"Code":"Throttling.User","Message":"denied due to user flow control","RequestId":"R"}')
   end
 end
 
@@ -31,7 +31,7 @@ local function with(handler, body)
   local folder = assert(fs.mkdtemp "/tmp/eirun-test-")
   local server = assert(httpd.listen { unix = folder .. "/socket" })
   http.routes { { host = HOST, unix = folder .. "/socket" }, closed = true }
-  local undo = target.use { sandbox = true, region = "cn-hangzhou", account = "1", namespace = "default", endpoints = { ECS = "http://" .. HOST },
+  local undo = target.use { sandbox = true, region = "cn-hangzhou", account = "1", endpoints = { ECS = "http://" .. HOST },
     credentials = credentials.static { access_key_id = "id", access_key_secret = "s" } }
   local ok, err = pcall(task.race, {
     function() httpd.serve(server, handler) end,
