@@ -5,6 +5,7 @@ local config = require "eirun.kube.config"
 local ensure = require "eirun.kube.ensure"
 local errors = require "eirun.errors"
 local target = require "eirun.target"
+local store = require "eirun.kube.store"
 local traffic = require "eirun.kube.traffic"
 require "eirun.kube.access"
 require "eirun.kube.pods"
@@ -119,6 +120,41 @@ end
 ---Raises "not_found" for an unknown kind; later what `next` of the watch raises.
 function Client:watch(kind, opts)
   return watch.new(self, kind, opts)
+end
+
+---A cache of a collection that is kept right by a watch: of each object the picked fields, in some hundred bytes.
+---@param kind string
+---@param opts table pick (paths as `metadata.labels['app']`), and any of labels, fields, all, track (so that `next_change` works), stall
+---@return eirun.KubeStore store the same one for the same question; it lives while `run` or `with` does
+---Example:
+---```lua
+---k8s:store("Pod", { pick = { "status.phase", "spec.nodeName" }, all = true }):with(function(pods)
+---  for _, pod in ipairs(pods:list()) do print(pod.name, pod["status.phase"]) end
+---end)
+---```
+---Raises "invalid" for a path that is none, "not_found" for an unknown kind.
+function Client:store(kind, opts)
+  return store.new(self, kind, opts)
+end
+
+---Some fields of all objects of a kind, picked out of the list's bytes.
+---@param kind string
+---@param paths string[]
+---@param opts? {labels?: table|string, fields?: table|string, all?: boolean}
+---@return table[] rows with the values by path
+---Example: `for _, pod in ipairs(k8s:pick("Pod", { "metadata.name", "status.phase" })) do … end`.
+---Raises "invalid" for a path that is none, "denied" without the right.
+function Client:pick(kind, paths, opts)
+  local picker, bad = require("eirun.core.kube").picker(paths)
+  if not picker then errors.raise("invalid", "pick: " .. bad.message) end
+  local found = {}
+  self:pages(self:kind(kind), opts or {}, function(text)
+    local rows, token = picker:items(text)
+    if not rows then error(token, 0) end
+    table.move(rows, 1, #rows, #found + 1, found)
+    return token
+  end, function() found = {} end)
+  return found
 end
 
 return M

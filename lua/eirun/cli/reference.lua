@@ -15,7 +15,7 @@ M.groups = {
   { title = "Cloud and cluster", modules = {
     { name = "eirun.ack", from = { "eirun.ack.node_pool", "eirun.ack.ratio" } },
     { name = "eirun.kube", from = { "eirun.kube.client", "eirun.kube.connection", "eirun.kube.pods", "eirun.kube.access",
-      "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic", "eirun.kube.watch" } },
+      "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic", "eirun.kube.watch", "eirun.kube.store" } },
     { name = "eirun.oss" }, { name = "eirun.serve", from = { "eirun.serve.app" } }, { name = "eirun.sls" }, { name = "eirun.status" },
     { name = "eirun.price" },
     { name = "eirun.cloud" }, { name = "eirun.credentials" },
@@ -38,8 +38,8 @@ M.private = { Step = true, Patience = true }
 M.internal = { "eirun.main", "eirun.jmespath", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
 
 -- Modules written in C: lua/eirun builds on them, a playbook may use json, yaml, fs and process where the library lacks a verb.
-M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "load", "os", "oss", "process", "secret", "task", "term",
-  "testing", "vm", "yaml" }
+M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "kube", "load", "os", "oss", "process", "secret", "task",
+  "term", "testing", "vm", "yaml" }
 
 local function local_name(source)
   return source:match("\nreturn ([%a_][%w_]*)%s*$") or "M"

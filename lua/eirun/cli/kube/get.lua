@@ -137,15 +137,6 @@ end
 
 -- Names and documents -------------------------------------------------------------------------------------------------
 
-local function names_in(text, head)
-  local ok, core = pcall(require, "eirun.core.kube")
-  if ok then return core.names(text, head) end
-  local page = errors.check(json.decode(text))
-  local lines = {}
-  for i, item in ipairs(type(page.items) == "table" and page.items or {}) do lines[i] = head .. item.metadata.name .. "\n" end
-  return table.concat(lines), (page.metadata or {}).continue
-end
-
 -- Pages are printed as they come; of each object only its metadata is asked for, and its name is picked out of the bytes.
 local function show_names(k8s, list, options, state)
   local shown = false
@@ -158,7 +149,8 @@ local function show_names(k8s, list, options, state)
         return face.out(head .. wanted.name .. "\n")
       end
       k8s:pages(wanted.info, list_options(options, PARTIAL:format "List"), function(text)
-        local lines, token = names_in(text, head)
+        local lines, token = require("eirun.core.kube").names(text, head)
+        if not lines then error(token, 0) end
         if lines ~= "" then face.out(lines) end
         shown = shown or lines ~= ""
         return token
