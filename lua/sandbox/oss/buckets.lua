@@ -98,6 +98,11 @@ function M.versioning(_)
   return reply.xml { "VersioningConfiguration", "" }
 end
 
+---An operation that says no: versioning is off and stays off, since nothing here keeps versions; buckets have no tags.
+function M.refuse(name)
+  return function() errors.raise("NotImplemented", { extra = { { "Header", name } } }) end
+end
+
 function M.stat(oss, q)
   local size, count = 0, 0
   for key, object in oss.store:each "oss_object" do

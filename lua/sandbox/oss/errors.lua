@@ -22,11 +22,15 @@ local table_of = {
     .. "not have matched the part's entity tag." },
   InvalidPartOrder = { 400, "0042-00000209", "The list of parts was not in ascending order. Parts list must specified in order by "
     .. "part number." },
+  InvalidPolicyDocument = { 400, "0016-00000901", "The policy is not valid." },
   InvalidRange = { 416, "0016-00000401", "The requested range cannot be satisfied" },
   MalformedXML = { 400, "0031-00000001", "The XML you provided was not well-formed or did not validate against our published schema." },
+  InvalidTag = { 400, "0016-00000308", "The tag is not valid: a key has 1 to 128 bytes and stands once, a value has at most 256." },
+  MetadataTooLarge = { 400, "0016-00000306", "Your metadata headers exceed the maximum allowed metadata size." },
   MethodNotAllowed = { 405, "0016-00000801", "The specified method is not allowed against this resource." },
   MissingArgument = { 400, "0016-00000502", "Missing Some Required Arguments." },
   MissingContentLength = { 411, "0016-00000503", "You must provide the Content-Length HTTP header." },
+  NoSuchBucketPolicy = { 404, "0015-00000401", "The bucket policy does not exist." },
   NoSuchBucket = { 404, "0015-00000101", "The specified bucket does not exist." },
   NoSuchKey = { 404, "0026-00000001", "The specified key does not exist." },
   NoSuchUpload = { 404, "0042-00000002", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been "

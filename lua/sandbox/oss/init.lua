@@ -11,8 +11,10 @@ local disk = require "sandbox.oss.disk"
 local errors = require "sandbox.oss.errors"
 local multipart = require "sandbox.oss.multipart"
 local objects = require "sandbox.oss.objects"
+local policies = require "sandbox.oss.policies"
 local reply = require "sandbox.oss.reply"
 local sign = require "sandbox.oss.sign"
+local trouble = require "sandbox.oss.trouble"
 
 local M = {}
 
@@ -26,12 +28,15 @@ local bucket_level = {
     { "bucketInfo", "GetBucketInfo", buckets.info }, { "location", "GetBucketLocation", buckets.location },
     { "acl", "GetBucketAcl", buckets.get_acl }, { "uploads", "ListMultipartUploads", multipart.list_uploads },
     { "versioning", "GetBucketVersioning", buckets.versioning }, { "stat", "GetBucketStat", buckets.stat },
+    { "policy", "GetBucketPolicy", policies.get },
     { "", "ListObjects", buckets.list_objects },
   },
   HEAD = { { "", "GetBucketInfo", function() return reply.of(200) end } },
-  PUT = { { "acl", "PutBucketAcl", buckets.put_acl }, { "", "PutBucket", buckets.create } },
+  PUT = { { "acl", "PutBucketAcl", buckets.put_acl }, { "policy", "PutBucketPolicy", policies.put },
+    { "versioning", "PutBucketVersioning", buckets.refuse "versioning" }, { "tagging", "PutBucketTags", buckets.refuse "tagging" },
+    { "", "PutBucket", buckets.create } },
   POST = { { "delete", "DeleteMultipleObjects", objects.delete_multiple } },
-  DELETE = { { "", "DeleteBucket", buckets.delete } },
+  DELETE = { { "policy", "DeleteBucketPolicy", policies.delete }, { "", "DeleteBucket", buckets.delete } },
 }
 local object_level = {
   GET = {
@@ -50,8 +55,10 @@ local object_level = {
   },
 }
 -- Sub-resources that exist and are not played here: better refused than taken for the plain request.
-local elsewhere = { "append", "symlink", "restore", "cors", "lifecycle", "policy", "website", "logging", "referer", "encryption",
-  "replication", "inventory", "worm", "callback", "vod", "versions", "versionId", "live" }
+local elsewhere = { "append", "symlink", "restore", "cors", "lifecycle", "website", "logging", "referer", "encryption",
+  "replication", "inventory", "worm", "callback", "vod", "versions",
+  "versionId", "live", "select", "x-oss-process", "asyncFetch", "resourceGroup",
+  "accessmonitor", "transferAcceleration", "requestPayment", "publicAccessBlock", "policyStatus", "metaQuery" }
 
 -- Which permission an operation needs, where its name is not it.
 local permission = { HeadObject = "GetObject", GetObjectMeta = "GetObject", UploadPart = "PutObject", InitiateMultipartUpload = "PutObject",
@@ -81,7 +88,7 @@ end
 
 local function signed_as(oss, q, host)
   local request = { method = q.method, bucket = q.bucket, key = q.key, query = q.query_list, headers = q.headers }
-  return sign.verify(request, { lookup = oss.ctx.credentials.lookup, now = oss.now(), region = host.region or oss.region })
+  return sign.verify(request, { lookup = oss.ctx.credentials.lookup, now = oss.ctx.wall(), region = host.region or oss.region })
 end
 
 -- The reading of the request that its signature fits; the first reading's failure when none does.
@@ -107,11 +114,20 @@ local function anonymous_may(q, name)
   return acl == "public-read" and public_reads[name]
 end
 
+-- The bucket's own policy: a Deny wins over everything, an Allow lets in whom nothing else would.
+local function policy_says(oss, q, action, resource)
+  local who = q.identity and oss.ctx.account or nil
+  return policies.verdict(q.record and q.record.policy, who, action, ("acs:oss:oss-%s:%s:%s"):format(oss.region, oss.ctx.account, resource))
+end
+
 local function check_access(oss, q, name)
-  if q.identity then
-    return oss.authorize(q, "oss:" .. (permission[name] or name), (q.bucket or "*") .. (q.key ~= "" and "/" .. q.key or ""))
+  local action, resource = "oss:" .. (permission[name] or name), (q.bucket or "*") .. (q.key ~= "" and "/" .. q.key or "")
+  local said = policy_says(oss, q, action, resource)
+  if said == "Deny" then
+    errors.raise("AccessDenied", { message = "You have no right to access this object because of bucket policy." })
   end
-  if not anonymous_may(q, name) then
+  if q.identity then return oss.authorize(q, action, resource) end
+  if said ~= "Allow" and not anonymous_may(q, name) then
     errors.raise("AccessDenied", { message = "You have no right to access this object because of bucket acl." })
   end
 end
@@ -128,28 +144,15 @@ local function check_bucket(oss, q, name)
   end
 end
 
-local throttle_codes = { GetObject = "DownloadTrafficRateLimitExceeded", PutObject = "UploadTrafficRateLimitExceeded",
-  UploadPart = "UploadTrafficRateLimitExceeded" }
-
-local function fail_on_demand(fault, name)
-  if fault.kind == "throttle" then
-    errors.raise(fault.code or throttle_codes[name] or "TotalQpsLimitExceeded", { status = 503, ec = "0050-00000001",
-      message = "Please reduce your request rate." })
-  elseif fault.kind == "error" then
-    errors.raise(fault.code or "InternalError", { status = fault.status or 500, message = fault.message })
-  elseif fault.kind == "expired_token" then
-    errors.raise "SecurityTokenExpired"
-  elseif fault.kind == "permission_lost" then
-    errors.raise("AccessDenied", { message = "You have no right to access this object because of bucket acl." })
-  end
-end
-
 local function perform(oss, q, name, act, fault)
   check_bucket(oss, q, name)
   check_access(oss, q, name)
   if q.key ~= "" then address.check_key(q.key) end
-  if fault and faults.kinds[fault.kind].when == "service" then fail_on_demand(fault, name) end
-  return act(oss, q)
+  local troubled = fault and faults.kinds[fault.kind].when == "service"
+  if troubled then trouble.before(fault, q, name) end
+  local result = act(oss, q)
+  if troubled then trouble.after(fault, result) end
+  return result
 end
 
 -- Runs fn; a failure of the service becomes its answer, anything else goes on its way.
@@ -162,7 +165,7 @@ local function answer(oss, facts, fn)
 end
 
 local function send(oss, req, result, request_id)
-  local headers = { { "Server", "AliyunOSS" }, { "Date", times.http(oss.now()) }, { "x-oss-request-id", request_id },
+  local headers = { { "Server", "AliyunOSS" }, { "Date", times.http(oss.ctx.wall()) }, { "x-oss-request-id", request_id },
     { "x-oss-server-time", "1" } }
   table.move(result.headers, 1, #result.headers, #headers + 1, headers)
   if result.file then return req:respond_file(result.status, headers, result.file, result.offset, result.length) end
@@ -183,7 +186,7 @@ local function handle(oss, req)
     return perform(oss, q, name, act, fault)
   end)
   if not result then return end
-  if fault and faults.kinds[fault.kind].when == "after" and faults.play(req, fault, result) then return end
+  if fault and faults.kinds[fault.kind].when == "after" and faults.play(req, fault, trouble.with_body(result)) then return end
   send(oss, req, result, request_id)
 end
 

@@ -248,6 +248,7 @@ local function join(oss, chosen)
 end
 
 function M.complete(oss, q)
+  objects.refuse_callback(q)
   local upload, id = need_upload(oss, q)
   local asked = asked_parts(q)
   objects.check_overwrite(oss, q)

@@ -12,7 +12,8 @@ local M = {}
 local largest_put, largest_copy = 5 << 30, 1 << 30
 local kept_headers = { "Content-Type", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Expires" }
 local classes = { Standard = true, IA = true, Archive = true, ColdArchive = true, DeepColdArchive = true }
-local max_tags = 10
+local max_tags, longest_tag_key, longest_tag_value = 10, 128, 256
+local most_meta = 8 << 10
 
 local function id_of(bucket, key) return bucket .. "/" .. key end
 
@@ -30,11 +31,31 @@ local function decode_form(text)
   return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
+local function check_tags(tags)
+  if #tags > max_tags then errors.raise("InvalidArgument", { message = "The count of tags exceeds the limit." }) end
+  local seen = {}
+  for _, tag in ipairs(tags) do
+    if tag[1] == "" or #tag[1] > longest_tag_key or #tag[2] > longest_tag_value or seen[tag[1]] then
+      errors.raise("InvalidTag", { extra = { { "TagKey", tag[1] } } })
+    end
+    seen[tag[1]] = true
+  end
+  return tags
+end
+
 local function tags_of_header(text)
   local tags = {}
   for name, value in (text or ""):gmatch "([^&=]+)=?([^&]*)" do tags[#tags + 1] = { decode_form(name), decode_form(value) } end
-  if #tags > max_tags then errors.raise("InvalidArgument", { message = "The count of tags exceeds the limit." }) end
-  return tags
+  return check_tags(tags)
+end
+
+local function check_meta(meta)
+  local total = 0
+  for name, value in pairs(meta) do
+    if not name:find "^x%-oss%-meta%-[%w-]+$" then errors.raise("InvalidArgument", { extra = { { "ArgumentName", name } } }) end
+    total = total + #name + #value
+  end
+  if total > most_meta then errors.raise("MetadataTooLarge", { extra = { { "MaxSizeAllowed", most_meta } } }) end
 end
 
 ---What a request says about the object to be: headers to keep, user metadata, class, tags.
@@ -49,6 +70,7 @@ function M.facts(q)
     local name = pair[1]:lower()
     if name:sub(1, 11) == "x-oss-meta-" then facts.meta[name] = pair[2] end
   end
+  check_meta(facts.meta)
   return facts
 end
 
@@ -58,8 +80,15 @@ function M.check_overwrite(oss, q)
   end
 end
 
+---Callbacks would reach out of the sandbox: refused, not passed over.
+function M.refuse_callback(q)
+  if q.header "x-oss-callback" or q.query.callback then
+    errors.raise("NotImplemented", { message = "Callbacks are refused here.", extra = { { "Header", "x-oss-callback" } } })
+  end
+end
+
 local function check_length(q)
-  if q.header "x-oss-callback" then errors.raise "NotImplemented" end
+  M.refuse_callback(q)
   local length = q.header "content-length"
   if not length and not (q.header "transfer-encoding" or ""):lower():find("chunked", 1, true) then errors.raise "MissingContentLength" end
   if (tonumber(length) or 0) > largest_put then errors.raise "EntityTooLarge" end
@@ -73,7 +102,8 @@ function M.receive(oss, q)
   local raw = wanted and crypto.unbase64(wanted)
   if wanted and (not raw or #raw ~= 16) then errors.raise "InvalidDigest" end
   local file = oss.disk:new_file()
-  local got = q.req:body_to_file(oss.disk:path(file), { digest = { "md5", "crc64" }, max = largest_put })
+  local got = q.req:body_to_file(oss.disk:path(file), { digest = { "md5", "crc64" }, max = q.cut_after or largest_put })
+  if not got and q.cut_after then q.req:abort() end
   if not got or (raw and got.md5 ~= raw) then
     oss.disk:discard(file)
     errors.raise(got and "InvalidDigest" or "RequestTimeout")
@@ -255,8 +285,7 @@ function M.put_tagging(oss, q)
   if not set then errors.raise "MalformedXML" end
   local tags = {}
   for _, tag in ipairs(xml.children(set, "Tag")) do tags[#tags + 1] = { xml.text(tag, "Key") or "", xml.text(tag, "Value") or "" } end
-  if #tags > max_tags then errors.raise("InvalidArgument", { message = "The count of tags exceeds the limit." }) end
-  change(oss, q, { tags = tags })
+  change(oss, q, { tags = check_tags(tags) })
   return reply.of(200)
 end
 
