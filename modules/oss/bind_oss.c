@@ -112,9 +112,10 @@ static int l_start(lua_State *L) {
 // keys(id, secret[, token]): for all requests from now on.
 static int l_keys(lua_State *L) {
     struct er_oss_engine *engine = check_engine(L);
-    size_t length;
-    const char *id = luaL_checkstring(L, 2), *secret = er_check_bytes(L, 3, &length);
-    const char *token = lua_isnoneornil(L, 4) ? NULL : er_check_bytes(L, 4, &length);
+    struct er_oss_key id, secret, token = {.bytes = NULL};
+    id.bytes = luaL_checklstring(L, 2, &id.length);
+    secret.bytes = er_check_bytes(L, 3, &secret.length); // of a secret: no NUL at its end
+    token.bytes = lua_isnoneornil(L, 4) ? NULL : er_check_bytes(L, 4, &token.length);
     if (er_oss_engine_keys(engine, id, secret, token) != ER_OK) {
         return luaL_error(L, "not enough memory for keys");
     }

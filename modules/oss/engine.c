@@ -151,14 +151,17 @@ static void free_keys(struct er_oss_engine *engine) {
     engine->id = engine->secret = engine->token = NULL;
 }
 
-enum er_status er_oss_engine_keys(struct er_oss_engine *engine, const char *id, const char *secret, const char *token) {
+static char *copy_key(struct er_oss_key key) { return key.bytes ? er_strndup(key.bytes, key.length) : NULL; }
+
+enum er_status er_oss_engine_keys(struct er_oss_engine *engine, struct er_oss_key id, struct er_oss_key secret,
+                                  struct er_oss_key token) {
     pthread_mutex_lock(&engine->lock);
     free_keys(engine);
-    engine->id = er_strdup(id);
-    engine->secret = er_strdup(secret);
-    engine->token = token ? er_strdup(token) : NULL;
+    engine->id = copy_key(id);
+    engine->secret = copy_key(secret);
+    engine->token = copy_key(token);
     engine->keys_generation++;
-    bool ok = engine->id && engine->secret && (engine->token || !token);
+    bool ok = engine->id && engine->secret && (engine->token || !token.bytes);
     pthread_mutex_unlock(&engine->lock);
     return ok ? ER_OK : ER_NO_MEMORY;
 }

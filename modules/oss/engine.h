@@ -56,8 +56,13 @@ enum er_status er_oss_engine_new(struct er_runtime *rt, const struct er_oss_opti
 // Ends all threads (within the time of one read or write of a file) and frees what is queued; the memory goes when the
 // loop has closed its handle.
 void er_oss_engine_free(struct er_oss_engine *engine);
-// Keys for all requests from now on; token may be NULL.
-enum er_status er_oss_engine_keys(struct er_oss_engine *engine, const char *id, const char *secret, const char *token);
+struct er_oss_key {
+    const char *bytes; // NULL: none
+    size_t length;
+};
+// Keys for all requests from now on; there may be no token. Copied.
+enum er_status er_oss_engine_keys(struct er_oss_engine *engine, struct er_oss_key id, struct er_oss_key secret,
+                                  struct er_oss_key token);
 // Takes the operation over. ER_NO_MEMORY, ER_INTERNAL: no thread could be started, and the operation stays the
 // caller's.
 enum er_status er_oss_engine_submit(struct er_oss_engine *engine, struct er_oss_op *op, struct er_error *err);
