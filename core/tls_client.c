@@ -52,7 +52,7 @@ static enum er_status trust(SSL_CTX *context, const struct er_tls_options *optio
 }
 
 static enum er_status set_up(struct er_tls *tls, const struct er_tls_options *options, struct er_error *err) {
-    static const unsigned char alpn[] = "\x08http/1.1";
+    static const unsigned char http1[] = "\x08http/1.1", h2[] = "\x02h2";
     SSL_CTX *context = tls->context;
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS); // thousands of idle connections
@@ -61,7 +61,8 @@ static enum er_status set_up(struct er_tls *tls, const struct er_tls_options *op
     SSL_CTX_set_verify(context, options->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
     X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(context), (time_t)(options->now / 1000000000));
     if (SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1 ||
-        SSL_CTX_set_alpn_protos(context, alpn, sizeof alpn - 1) != 0) {
+        SSL_CTX_set_alpn_protos(context, options->h2 ? h2 : http1, options->h2 ? sizeof h2 - 1 : sizeof http1 - 1) !=
+            0) {
         return er_fail(err, ER_INTERNAL, "TLS cannot be set up");
     }
     return options->verify ? trust(context, options, err) : ER_OK;
@@ -166,6 +167,13 @@ ssize_t er_tls_receive(struct ssl_st *ssl, char *into, size_t size) {
     size_t got = 0;
     int ok = SSL_read_ex(ssl, into, size, &got);
     return ok ? (ssize_t)got : failure(ssl, ok);
+}
+
+bool er_tls_speaks_h2(const struct ssl_st *ssl) {
+    const unsigned char *protocol;
+    unsigned length;
+    SSL_get0_alpn_selected(ssl, &protocol, &length);
+    return length == 2 && memcmp(protocol, "h2", 2) == 0;
 }
 
 bool er_tls_pending(const struct ssl_st *ssl) { return SSL_pending(ssl) > 0; }

@@ -17,6 +17,7 @@ struct er_tls_options {
     const char *ca_file; // NULL: ca_pem; neither: the system's
     const char *ca_pem;
     bool verify;
+    bool h2;     // HTTP/2 is offered, else HTTP/1.1
     int64_t now; // nanoseconds since the epoch
 };
 
@@ -43,6 +44,7 @@ enum er_tls_shaken er_tls_shake(struct ssl_st *ssl, char *reason, size_t size);
 // As send and recv: -1 with EAGAIN to wait, 0 from receive when the peer said that it ends.
 ssize_t er_tls_send(struct ssl_st *ssl, const char *bytes, size_t length);
 ssize_t er_tls_receive(struct ssl_st *ssl, char *into, size_t size);
-bool er_tls_pending(const struct ssl_st *ssl); // bytes that no poll will tell of
+bool er_tls_speaks_h2(const struct ssl_st *ssl); // once the handshake is done: was it agreed on?
+bool er_tls_pending(const struct ssl_st *ssl);   // bytes that no poll will tell of
 
 #endif

@@ -7,6 +7,7 @@ local core_os = require "eirun.core.os"
 local errors = require "eirun.errors"
 local phases = require "eirun.load.phases"
 local request = require "eirun.load.request"
+local results = require "eirun.load.result"
 local spec = require "eirun.spec"
 local task = require "eirun.task"
 local threshold = require "eirun.threshold"
@@ -23,11 +24,13 @@ local function is_window(value)
 end
 
 local rules = {
-  url = { type = "string", required = true },
+  url = { type = "string" },
+  targets = { type = "list" },
   method = { type = "string", match = "^%u+$", says = "a method in capitals" },
   headers = { type = "table" },
   body = { type = "string" },
   bodies = { type = "list" },
+  body_file = { type = "string" },
   request = { type = "function" },
   plan = { type = "list" },
   connections = { type = "integer", min = 1, max = 1000000 },
@@ -42,10 +45,19 @@ local rules = {
   max_lateness = { type = "number", check = above_zero },
   max_body = { type = "integer", min = 0 },
   keep_alive = { type = "boolean" },
+  http = { type = "string", one_of = { ["1.1"] = true, ["2"] = true } },
+  streams = { type = "integer", min = 1, max = 1000 },
+  think = { type = "number", min = 0, max = 86400 },
+  warm = { type = "integer", min = 0, max = 1000000 },
   status = { type = "integer", min = 100, max = 599 },
   contains = { type = "string" },
+  json = { type = "any" },
+  size = { type = "table", fields = { min = { type = "integer", min = 0 }, max = { type = "integer", min = 1 } } },
+  check = { type = "function" },
+  check_every = { type = "integer", min = 1 },
   thresholds = { type = "list" },
   window = { type = "table", check = is_window, fields = { from = { type = "number" }, to = { type = "number" } } },
+  warmup = { type = "number", min = 0 },
   min_samples = { type = "integer", min = 1 },
   progress = { type = "function" },
   progress_every = { type = "number", check = above_zero },
@@ -58,19 +70,36 @@ local rules = {
   verify = { type = "boolean" },
 }
 
----@class eirun.LoadOptions
+---@class eirun.LoadTarget what it leaves out is as in the options
 ---@field url string
+---@field name? string for the report, default the URL
+---@field weight? integer default 1: with weights 3 and 1 three of four requests go to the first
+---@field method? string
+---@field headers? table
+---@field body? string
+---@field bodies? string[]
+---@field body_file? string
+---@field connect_to? string
+
+---@class eirun.LoadOptions
+---@field url? string
+---@field targets? eirun.LoadTarget[] instead of url: several, each with its share of the requests
 ---@field method? string default GET, or POST with a body
 ---@field headers? table<string, string>|string[][] values may be secrets
 ---@field body? string
 ---@field bodies? string[] taken in turn, instead of body
----@field request? fun(i: integer): {method?: string, path?: string, headers?: table, body?: string} makes the i-th request, some time
---- before it is sent; what it leaves out is as in the options
+---@field body_file? string a file whose bytes are the body
+---@field request? fun(i: integer): {method?: string, path?: string, headers?: table, body?: string, target?: integer|string} makes the
+--- i-th request, some time before it is sent; what it leaves out is as in the options. See eirun.load.predict
 ---@field plan? eirun.LoadPhase[] see eirun.load.phases
 ---@field connections? integer instead of plan a closed loop: each connection sends when it was answered. It cannot see a pause of the
 --- server as its clients would: for saturation, not for latency
 ---@field duration? number seconds of the closed loop
 ---@field threads? integer in real time, default one a core less one; 0: the thread of the tasks. Other clocks always use that
+---@field think? number seconds between an answer and the next request of a closed loop
+---@field http? "1.1"|"2" default 1.1; HTTP/2 on http:// is spoken from the first byte (prior knowledge), on https:// it must be agreed on
+---@field streams? integer of HTTP/2: requests at one time on a connection, default 100, and 1 in a closed loop
+---@field warm? integer connections that are opened before the plan begins
 ---@field arrivals? "even"|"poisson" default even
 ---@field seed? integer of the Poisson arrivals, default 1
 ---@field timeout? number seconds from the planned time to the end of the answer, default 30
@@ -82,9 +111,15 @@ local rules = {
 ---@field keep_alive? boolean default true
 ---@field status? integer the only good one; else 200 to 399 are good
 ---@field contains? string the body of a good answer holds it
+---@field json? string|{field: string, equals: any} the body of a good answer is JSON with this field, as "predictions[0].label"
+---@field size? {min?: integer, max?: integer} bytes of the body of a good answer
+---@field check? fun(answer: {status: integer, body: string, target: integer}): boolean|nil, string|nil looks at a sample of the good
+--- answers (the first MiB of the body); one that it denies counts as an error, with the words that come second. It may wait
+---@field check_every? integer every so many good answers one is looked at, default 100; who is too slow sees fewer
 ---@field thresholds? string[] see eirun.threshold
 ---@field window? {from?: number, to?: number} seconds of the plan that the thresholds judge, default the whole plan
----@field min_samples? integer fewer answers in the window are no basis: inconclusive; default 100
+---@field warmup? number seconds at the beginning that the thresholds do not judge: short for window = { from = ... }
+---@field min_samples? integer fewer answers in the window are no basis: inconclusive; default 100, and 1000 for p99.9, 10,000 for p99.99
 ---@field progress? fun(now: eirun.LoadProgress)
 ---@field progress_every? number seconds, default 1
 ---@field on_cancel? fun(result: eirun.LoadResult) gets what was seen when a cancel ends the run
@@ -99,13 +134,26 @@ local ring_size = 1024
 
 local defaults = {
   arrivals = "even", seed = 1, timeout = 30, max_requests = 50000000, max_seconds = 7 * 86400,
-  max_lateness = 0.05, min_samples = 100, progress_every = 1, keep_alive = true,
+  max_lateness = 0.05, progress_every = 1, keep_alive = true, check_every = 100,
 }
 
 local function with_defaults(opts)
   local full = setmetatable({}, { __index = defaults })
   for key, value in pairs(opts) do full[key] = value end
+  if opts.warmup then
+    if opts.window then spec.fail("load.run", "give warmup or window, not both") end
+    full.window = { from = opts.warmup }
+  end
   return full
+end
+
+-- What the options say only together.
+local function check_options(opts)
+  if opts.think and not opts.connections then spec.fail("load.run", "think goes with connections, not with a plan") end
+  if opts.streams and opts.http ~= "2" then spec.fail("load.run", "streams are those of HTTP/2: say http = \"2\"") end
+  if opts.http == "2" and opts.keep_alive == false then spec.fail("load.run", "keep_alive = false goes with HTTP/1.1") end
+  if opts.check_every and not opts.check then spec.fail("load.run", "check_every goes with check") end
+  if opts.size and (opts.size.min or 0) > (opts.size.max or math.huge) then spec.fail("load.run", "size: min is above max") end
 end
 
 local function check_bounds(plan, opts)
@@ -145,169 +193,6 @@ local function slices_of(plan, opts)
   return slices
 end
 
--- Figures of one slice, in the words of the result.
-local function figures_of(slice, seconds)
-  local errors_total, answered = 0, slice.latency.count - (slice.errors.timeout or 0)
-  for _, count in pairs(slice.errors) do errors_total = errors_total + count end
-  local by_kind = slice.errors
-  return {
-    requests = slice.done, planned = slice.planned, good = slice.ok,
-    errors = { total = errors_total, by_kind = by_kind, share = slice.done > 0 and errors_total / slice.done or 0 },
-    rate = slice.planned > 0 and answered / slice.planned or 0,
-    throughput = seconds > 0 and answered / seconds or 0,
-    seconds = seconds, latency = slice.latency,
-  }
-end
-
-local function overlap(from, to, length)
-  return math.max(0, math.min(to, length) - from)
-end
-
-local function judge(result, run)
-  local window, opts = result.window, run.opts
-  local figures = {
-    latency = window.latency.count > 0 and window.latency or {},
-    errors = window.errors.share, rate = window.rate, throughput = window.throughput,
-  }
-  result.thresholds = {}
-  local all = true
-  for i, parsed in ipairs(run.thresholds) do
-    local verdict = threshold.judge(parsed, figures)
-    result.thresholds[i] = verdict
-    all = all and verdict.ok
-  end
-  result.inconclusive = #run.thresholds > 0 and window.requests < opts.min_samples
-  result.ok = all and result.valid and not result.inconclusive
-end
-
-local function validity(state, opts)
-  if state.error then return false, tostring(state.error) end
-  if state.unsent > 0 and state.capped == 0 then
-    return false, ("%d requests were not made within their time-out: the function that makes them was too slow"):format(state.unsent)
-  end
-  if state.unsent > 0 then
-    return false, ("%d requests found none of the %d connections within their time-out"):format(state.unsent, state.max_connections)
-  end
-  if state.lateness.p99 > opts.max_lateness then
-    local waited = "; %d requests waited for one of the %d connections"
-    local why = state.capped > 0 and waited:format(state.capped, state.max_connections)
-      or state.starved > 0 and "; the function that makes them was too slow" or ""
-    return false, ("requests were sent late: p99 %s after their planned time, more than %s%s"):format(
-      threshold.show_seconds(state.lateness.p99), threshold.show_seconds(opts.max_lateness), why)
-  end
-  return true
-end
-
----@class eirun.LoadSecond
----@field t integer
----@field planned integer due in this second; ok, errors and the percentiles are theirs, whenever the answers came
----@field sent integer in this second
----@field ok integer
----@field errors integer
----@field in_flight integer most at one time
----@field p50? number seconds; absent where nothing was answered
----@field p95? number
----@field p99? number
-
----@class eirun.LoadLatency
----@field count integer requests that were answered, however, and those that timed out (as their time-out)
----@field mean number seconds
----@field min number
----@field p50 number
----@field p75 number
----@field p90 number
----@field p95 number
----@field p99 number
----@field p99_9 number
----@field p99_99 number
----@field max number
-
----@class eirun.LoadFigures
----@field requests integer that ended, in whatever way
----@field planned integer
----@field good integer
----@field errors {total: integer, by_kind: table<string, integer>, share: number}
----@field rate number answered of planned
----@field throughput number answers a second
----@field seconds number
----@field latency eirun.LoadLatency
-
----@class eirun.LoadResult: eirun.LoadFigures
----@field url string
----@field started_at number seconds since the epoch on the run's clock
----@field series eirun.LoadSecond[] by second of the plan
----@field window eirun.LoadFigures what the thresholds judged, with from and to
----@field phases eirun.LoadFigures[] with name, from and to
----@field thresholds {text: string, metric: string, value: number, limit: number, ok: boolean}[]
----@field inconclusive boolean too few answers in the window
----@field valid boolean
----@field reason? string why it is not valid
----@field stopped? string why the run ended before its plan: abort_after
----@field ok boolean valid, conclusive and every threshold kept
----@field lateness table of the generator: sent minus planned
----@field connections integer opened in all
----@field capped integer requests that waited because max_connections was reached
----@field starved integer times that a request was late because `request` had not made it yet
----@field aborted integer in flight when the run was stopped
----@field examples {kind: string, at: number, status?: integer, text: string}[] the first failures
----@field histogram integer[][] {lowest, highest, count, index} in microseconds; each phase has one too; pairs and JSON pass it over
----@field bytes_in integer
----@field bytes_out integer
-
--- Found by its name but not among the pairs: a result that is written as JSON or kept in a journal stays small.
-local function attach_histogram(figures, core_run, slice)
-  setmetatable(figures, { __index = { histogram = core_run:histogram(slice) } })
-end
-
-local function result_of(run)
-  local state, plan, opts = run.core:state(), run.plan, run.opts
-  local length = math.max(state.elapsed, 0)
-  local result = figures_of(state.slices[1], length)
-  for _, key in ipairs { "started_at", "lateness", "capped", "starved", "aborted", "examples", "bytes_in", "bytes_out" } do
-    result[key] = state[key]
-  end
-  result.url, result.connections, result.series = opts.url, state.opened, run.core:series()
-  local from, to = run.slices[1][1], math.min(run.slices[1][2], plan.seconds)
-  result.window = figures_of(state.slices[2], overlap(from, to, math.max(length, math.min(plan.seconds, to))))
-  result.window.from, result.window.to = from, to
-  result.phases = {}
-  for i, phase in ipairs(plan.phases) do
-    local figures = figures_of(state.slices[i + 2], overlap(phase.from, phase.to, length))
-    figures.name, figures.from, figures.to = phase.name, phase.from, phase.to
-    result.phases[i] = figures
-  end
-  attach_histogram(result, run.core, 1)
-  for i, figures in ipairs(result.phases) do attach_histogram(figures, run.core, i + 2) end
-  result.valid, result.reason = validity(state, opts)
-  result.stopped = run.stopped
-  judge(result, run)
-  return result
-end
-
----@class eirun.LoadProgress
----@field elapsed number
----@field seconds number length of the plan
----@field requests integer ended so far
----@field total number planned in all
----@field asked number requests a second that the plan asks for now
----@field rate integer sent in the last whole second
----@field p50? number
----@field p95? number
----@field p99? number
----@field errors integer
----@field in_flight integer
-
-local function progress_of(run)
-  local state, plan = run.core:state(true), run.plan
-  local whole = math.max(0, math.floor(state.elapsed) - 1)
-  local last = run.core:series(whole)[1] or {}
-  return {
-    elapsed = state.elapsed, seconds = plan.seconds, requests = state.slices[1].done, total = plan.requests,
-    asked = phases.rate_at(plan, state.elapsed), rate = last.sent or 0, p50 = last.p50, p95 = last.p95, p99 = last.p99,
-    errors = state.slices[1].done - state.slices[1].ok, in_flight = state.in_flight,
-  }
-end
-
 ---A load test under way.
 ---@class eirun.LoadRun
 local run_methods = {}
@@ -332,10 +217,10 @@ end
 ---`load.start` it belongs in a task of its own.
 ---Example: `task.race { function() run:wait() end, function() run:fill() end }`. Raises what the option's function raises.
 function run_methods:fill()
-  local opts, pause = self.opts, fill_pause(self)
-  while opts.request and self.made < self.wanted do
-    local bytes = request.make(opts, self.target, self.made + 1)
-    while not self.core:feed(bytes) do task.sleep(pause) end
+  local pause = fill_pause(self)
+  while self.request and self.made < self.wanted do
+    local bytes, target = request.make(self, self.made + 1)
+    while not self.core:feed(bytes, target) do task.sleep(pause) end
     self.made = self.made + 1
   end
   task.event():wait()
@@ -351,14 +236,14 @@ end
 ---@return eirun.LoadResult
 ---Example: `print(run:result().latency.p95)`. Raises only for a run that was closed.
 function run_methods:result()
-  return result_of(self)
+  return results.of(self)
 end
 
 ---@return eirun.LoadProgress
 ---How far it is, with the last whole second's figures.
 ---Example: `print(run:progress().in_flight)`. Raises only for a run that was closed.
 function run_methods:progress()
-  return progress_of(self)
+  return results.progress(self)
 end
 
 ---Closes the run; its figures are gone.
@@ -369,15 +254,97 @@ end
 
 run_mt.__close = function(self) self.core:close() end
 
+-- One sample. A check that fails for a reason of its own ends the run: what it would have said is not known.
+local function look_at(run, sample)
+  local answered, good, why = pcall(run.opts.check, { status = sample.status, body = sample.body, target = sample.target })
+  if not answered and type(good) == "table" and good.kind == "cancelled" then error(good, 0) end
+  if not answered then
+    run.failed_check = errors.text(good)
+    run:stop()
+  elseif not good then
+    run.core:reject(sample, tostring(why or "the check denied it"))
+  end
+  return answered
+end
+
+local look_every = 0.05
+
+---Looks at samples of the answers with the option `check` while there are any. `load.run` does it by itself; beside `load.start` it is
+---called now and then.
+---Example: `run:inspect()`. Raises what errors of the task raise (a cancel).
+function run_methods:inspect()
+  local sample = self.opts.check and self.core:sample()
+  while sample and not self.failed_check and look_at(self, sample) do sample = self.core:sample() end
+end
+
+local function keep_inspecting(run)
+  while run.opts.check do
+    run:inspect()
+    task.sleep(look_every)
+  end
+  task.event():wait()
+end
+
 -- The first requests are made before the plan begins. Even plans know how many there will be.
-local function first_made(run, target)
-  local opts, requests = run.opts, {}
-  if opts.bodies then spec.fail("load.run", "give request or bodies, not both") end
+local function make_first(run)
+  local opts = run.opts
+  if opts.bodies or opts.body_file then spec.fail("load.run", "give request or bodies, not both") end
   local even = not run.plan.closed and (run.plan.instants or opts.arrivals == "even")
-  run.wanted, run.target = even and math.ceil(run.plan.requests - 1e-7) or math.huge, target
-  for i = 1, math.min(ring_size, run.wanted) do requests[i] = request.make(opts, target, i) end
-  run.made = #requests
-  return requests
+  run.wanted = even and math.ceil(run.plan.requests - 1e-7) or math.huge
+  local first = math.min(ring_size, run.wanted)
+  run.first = {}
+  for i = 1, first do run.first[i] = { request.make(run, i) } end
+  run.made = first
+end
+
+-- A trace with a column of sizes makes a body of as many bytes for each of its requests.
+local function sized(run)
+  local sizes, given = run.plan.sizes, run.opts.request
+  if not sizes then return given end
+  local filler = ("x"):rep(math.max(table.unpack(sizes, 1, 1)))
+  return function(i)
+    local size = sizes[(i - 1) % #sizes + 1]
+    if #filler < size then filler = ("x"):rep(2 * size) end
+    if given then return given(i, size) end
+    return { body = filler:sub(1, size) }
+  end
+end
+
+local function check_json(given)
+  if not given then return nil end
+  local path = require "eirun.load.jsonpath"
+  if type(given) == "string" then return path.parse(given) end
+  local rule = spec.check("load.run.json", given, { field = { type = "string", required = true }, equals = { type = "any" } })
+  return path.parse(rule.field), rule.equals ~= nil and require("eirun.core.json").encode(rule.equals) or nil
+end
+
+local function core_targets(run)
+  local list = {}
+  for i, target in ipairs(run.targets) do
+    list[i] = { unix = target.unix, addresses = target.addresses, port = target.port, requests = target.requests,
+      tls = target.scheme == "https" and target.host or nil }
+  end
+  return list
+end
+
+local function default_streams(opts)
+  return opts.streams or opts.http == "2" and not opts.connections and 100 or 1
+end
+
+local function start_core(run)
+  local opts, size = run.opts, run.opts.size or {}
+  local field, equals = check_json(opts.json)
+  run.core = errors.check(core.start {
+    ca_file = opts.ca_file, ca_pem = opts.ca_pem, verify = opts.verify,
+    targets = core_targets(run), turns = run.turns, first = run.first,
+    h2 = opts.http == "2", streams = default_streams(opts), warm = opts.warm, think = opts.think,
+    pieces = run.plan.pieces, instants = run.plan.instants, slices = run.slices, arrivals = opts.arrivals, seed = opts.seed,
+    timeout = opts.timeout, max_connections = opts.max_connections, max_body = opts.max_body, keep_alive = opts.keep_alive,
+    threads = threads_of(opts), ring = run.request and ring_size or nil,
+    closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
+    status = opts.status, contains = opts.contains, field = field, equals = equals, least_body = size.min, most_body = size.max,
+    sample_every = opts.check and opts.check_every or nil, head = opts.method == "HEAD",
+  })
 end
 
 ---Begins a load test and returns while it runs.
@@ -388,24 +355,21 @@ end
 ---each before the first request.
 function M.start(opts)
   spec.check("load.run", opts, rules)
+  check_options(opts)
   local full = with_defaults(opts)
   local run = setmetatable({ opts = full }, run_mt)
   run.thresholds = threshold.parse_all(full.thresholds or {})
   run.plan = plan_of(full)
   check_bounds(run.plan, full)
   run.slices = slices_of(run.plan, full)
-  local target = request.parse_url(full.url)
-  local requests = full.request and first_made(run, target) or request.build(full, target)
-  request.locate(full, target)
-  run.core = errors.check(core.start {
-    tls = target.scheme == "https" and target.host or nil, ca_file = full.ca_file, ca_pem = full.ca_pem, verify = full.verify,
-    unix = target.unix, address = target.address, port = target.port, requests = requests,
-    pieces = run.plan.pieces, instants = run.plan.instants, slices = run.slices, arrivals = full.arrivals, seed = full.seed,
-    timeout = full.timeout, max_connections = full.max_connections, max_body = full.max_body, keep_alive = full.keep_alive,
-    threads = threads_of(full), ring = full.request and ring_size or nil,
-    closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
-    status = full.status, contains = full.contains, head = full.method == "HEAD",
-  })
+  run.targets = request.targets(full)
+  run.turns, run.request = request.turns(run.targets), sized(run)
+  if run.request then make_first(run) end
+  for _, target in ipairs(run.targets) do
+    target.requests = not run.request and request.build(target.opts, target) or nil
+    request.locate(target.opts, target)
+  end
+  start_core(run)
   return run
 end
 
@@ -413,7 +377,7 @@ end
 local function is_broken(run)
   local elapsed = run.core:state(true).elapsed
   if elapsed < run.opts.abort_after then return false end
-  local result = result_of(run)
+  local result = results.of(run)
   if #result.thresholds == 0 or result.inconclusive then return false end
   for _, verdict in ipairs(result.thresholds) do
     if not verdict.ok then return true end
@@ -431,7 +395,8 @@ local function watch(run, opts)
   end
   local failure = run.core:state(true).error
   if failure then
-    error(errors.wrap(failure, "cannot load " .. opts.url .. ": " .. failure.message, { cause = false }), 0)
+    local url = run.targets[run.core:state(true).failed_target].url
+    error(errors.wrap(failure, "cannot load " .. url .. ": " .. failure.message, { cause = false }), 0)
   end
 end
 
@@ -450,13 +415,16 @@ end
 ---figures go to `on_cancel`, and the cancel goes on.
 function M.run(opts)
   local run <close> = M.start(opts)
-  local ended, failure = pcall(task.race, { function() watch(run, opts) end, function() run:fill() end })
+  local ended, failure = pcall(task.race, {
+    function() watch(run, opts) end, function() run:fill() end, function() keep_inspecting(run) end,
+  })
   if not ended then
     local state = run.core:state(true)
     run:stop()
     if opts.on_cancel and state.phase ~= "connecting" and not state.error then opts.on_cancel(run:result()) end
     error(failure, 0)
   end
+  run:inspect()
   return run:result()
 end
 
@@ -464,7 +432,9 @@ end
 ---@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10) and `high`
 ---(default 100000) requests a second; `seconds` of each trial (10); `pause` between trials (1); `precision`, the share that the answer
 ---may be off (0.05); `tried`, called with each trial
----@return {rate: number, limited: boolean, trials: table[]} rate is 0 when even `low` breaks them; limited: `high` still holds
+---@return {rate: number, breaks_at?: number, limited: boolean, by_generator?: string, trials: table[]} rate is 0 when even `low` breaks
+--- them; it has held twice, or by far; breaks_at: the lowest rate that did not hold; limited: `high` still holds; by_generator: the last
+--- rate broke because requests could not be sent in time, so the limit is not the server's
 ---Example: `load.find_max({ url = url, thresholds = { "p99<200ms", "errors<0.1%" } }).rate`. Raises as eirun.load.run does, and kind
 ---"invalid" when a trial has too few requests to judge.
 function M.find_max(opts)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// eirun.core.load: start(opts) -> run | nil, err; run:wait([seconds]) -> finished; run:stop(); run:state([brief]);
-// run:series(from); run:histogram(slice); run:close(). Seconds everywhere.
+// eirun.core.load: start(opts) -> run | nil, err; run:wait([seconds]) -> finished; run:feed(bytes, target);
+// run:sample(); run:reject(sample, why); run:stop(); run:close(); and what bind_figures.c tells. Seconds everywhere.
 #include "bind_load.h"
 
-#include "address.h"
 #include "bind.h"
 #include "engine.h"
 #include "task.h"
 
+#include <arpa/inet.h>
 #include <math.h>
 #include <netdb.h>
 #include <string.h>
@@ -24,21 +24,27 @@ struct run {
 };
 
 struct options {
-    const char *unix_path, *address, *arrivals, *contains, *tls_host, *ca_file, *ca_pem;
-    size_t contains_length;
-    int64_t port, seed, status, max_connections, max_body, timeout, threads, closed, ring;
+    const char *arrivals, *contains, *equals, *ca_file, *ca_pem;
+    size_t contains_length, equals_length;
+    int64_t seed, status, max_connections, max_body, timeout, threads, closed, ring, streams, warm, sample_every,
+        least_body, most_body, think;
     double closed_seconds;
-    bool head, keep_alive, verify;
+    bool head, keep_alive, verify, h2;
 };
 
 static const struct er_opt option_rows[] = {
-    {"unix", ER_OPT_STRING, offsetof(struct options, unix_path), 0, false},
-    {"address", ER_OPT_STRING, offsetof(struct options, address), 0, false},
-    {"port", ER_OPT_INTEGER, offsetof(struct options, port), 0, false},
     {"arrivals", ER_OPT_STRING, offsetof(struct options, arrivals), 0, false},
     {"seed", ER_OPT_INTEGER, offsetof(struct options, seed), 0, false},
     {"status", ER_OPT_INTEGER, offsetof(struct options, status), 0, false},
     {"contains", ER_OPT_STRING, offsetof(struct options, contains), offsetof(struct options, contains_length), false},
+    {"equals", ER_OPT_STRING, offsetof(struct options, equals), offsetof(struct options, equals_length), false},
+    {"least_body", ER_OPT_INTEGER, offsetof(struct options, least_body), 0, false},
+    {"most_body", ER_OPT_INTEGER, offsetof(struct options, most_body), 0, false},
+    {"sample_every", ER_OPT_INTEGER, offsetof(struct options, sample_every), 0, false},
+    {"streams", ER_OPT_INTEGER, offsetof(struct options, streams), 0, false},
+    {"h2", ER_OPT_BOOLEAN, offsetof(struct options, h2), 0, false},
+    {"warm", ER_OPT_INTEGER, offsetof(struct options, warm), 0, false},
+    {"think", ER_OPT_SECONDS, offsetof(struct options, think), 0, false},
     {"max_connections", ER_OPT_INTEGER, offsetof(struct options, max_connections), 0, false},
     {"max_body", ER_OPT_INTEGER, offsetof(struct options, max_body), 0, false},
     {"threads", ER_OPT_INTEGER, offsetof(struct options, threads), 0, false},
@@ -47,12 +53,14 @@ static const struct er_opt option_rows[] = {
     {"closed_seconds", ER_OPT_NUMBER, offsetof(struct options, closed_seconds), 0, false},
     {"timeout", ER_OPT_SECONDS, offsetof(struct options, timeout), 0, false},
     {"head", ER_OPT_BOOLEAN, offsetof(struct options, head), 0, false},
-    {"tls", ER_OPT_STRING, offsetof(struct options, tls_host), 0, false}, // the host that must prove itself
     {"ca_file", ER_OPT_STRING, offsetof(struct options, ca_file), 0, false},
     {"ca_pem", ER_OPT_STRING, offsetof(struct options, ca_pem), 0, false},
     {"verify", ER_OPT_BOOLEAN, offsetof(struct options, verify), 0, false},
     {"keep_alive", ER_OPT_BOOLEAN, offsetof(struct options, keep_alive), 0, false},
-    {"requests", ER_OPT_ANY, 0, 0, true},
+    {"targets", ER_OPT_ANY, 0, 0, true},
+    {"turns", ER_OPT_ANY, 0, 0, false},
+    {"first", ER_OPT_ANY, 0, 0, false},
+    {"field", ER_OPT_ANY, 0, 0, false},
     {"pieces", ER_OPT_ANY, 0, 0, false},
     {"instants", ER_OPT_ANY, 0, 0, false},
     {"slices", ER_OPT_ANY, 0, 0, false},
@@ -64,6 +72,10 @@ static struct run *check_run(lua_State *L) {
         luaL_error(L, "this load run is closed");
     }
     return run;
+}
+
+struct er_load *er_load_check_run(lua_State *L) {
+    return check_run(L)->load;
 }
 
 static int l_close(lua_State *L) {
@@ -144,25 +156,45 @@ static enum er_status read_plan(lua_State *L, const struct options *o, struct er
     return read_pieces(L, lua_gettop(L), o, load, err);
 }
 
-static enum er_status read_requests(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {
-    luaL_argcheck(L, o->ring >= 0 && o->ring <= 1 << 20, 1, "ring is out of range");
-    if (o->ring && er_load_add_rings(load, (size_t)o->ring) != ER_OK) {
-        return er_fail(err, ER_NO_MEMORY, "not enough memory for a ring of requests");
-    }
-    lua_getfield(L, 1, "requests");
+static enum er_status no_room(enum er_status status, struct er_error *err) {
+    return status == ER_INVALID
+               ? er_fail(err, status, "a request cannot be sent as HTTP/2: it has over a hundred headers, or no host")
+               : er_fail(err, status, "not enough room for the requests");
+}
+
+// The requests of the target on top of the stack. [-0, +0, v]
+static enum er_status read_requests(lua_State *L, struct er_load *load, size_t target, struct er_error *err) {
+    lua_getfield(L, -1, "requests");
     size_t count = array_length(L, -1, "requests");
-    luaL_argcheck(L, count > 0, 1, "there must be at least one request");
-    for (size_t i = 0; i < count; i++) {
+    luaL_argcheck(L, count > 0, 1, "a target must have at least one request");
+    enum er_status status = ER_OK;
+    for (size_t i = 0; status == ER_OK && i < count; i++) {
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         size_t length;
         const char *bytes = er_check_bytes(L, -1, &length);
-        enum er_status status = o->ring ? er_load_feed(load, bytes, length) : er_load_add_request(load, bytes, length);
-        if (status != ER_OK) {
-            return er_fail(err, status, "not enough room for %zu requests", count);
-        }
+        status = er_load_add_request(load, target, bytes, length);
         lua_pop(L, 1);
     }
-    return ER_OK;
+    lua_pop(L, 1);
+    return status == ER_OK ? ER_OK : no_room(status, err);
+}
+
+// What the ring holds before the run begins: {bytes, target} each.
+static enum er_status read_first(lua_State *L, struct er_load *load, struct er_error *err) {
+    lua_getfield(L, 1, "first");
+    int table = lua_gettop(L);
+    size_t count = array_length(L, table, "first");
+    enum er_status status = ER_OK;
+    for (size_t i = 0; status == ER_OK && i < count; i++) {
+        open_row(L, table, i + 1, "first");
+        size_t target = (size_t)number_at(L, 2, "first") - 1, length;
+        luaL_argcheck(L, target < load->target_count, 1, "a first request names no target");
+        lua_rawgeti(L, -1, 1);
+        const char *bytes = er_check_bytes(L, -1, &length);
+        status = er_load_feed(load, target, bytes, length);
+        lua_pop(L, 2);
+    }
+    return status == ER_OK ? ER_OK : no_room(status, err);
 }
 
 static int64_t nanoseconds(double seconds) {
@@ -190,54 +222,211 @@ static enum er_status read_slices(lua_State *L, struct er_load *load, struct er_
     return ER_OK;
 }
 
+// "@name" is an abstract socket: a NUL in front, and its length says where it ends.
+static enum er_status set_unix(struct er_load_address *place, const char *path, struct er_error *err) {
+    struct sockaddr_un *address = (struct sockaddr_un *)&place->at;
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof address->sun_path) {
+        return er_fail(err, ER_INVALID, "the path of the socket is empty or too long: '%s'", path);
+    }
+    bool abstract = path[0] == '@';
+    address->sun_family = AF_UNIX;
+    memcpy(address->sun_path, path, length + 1);
+    if (abstract) {
+        address->sun_path[0] = '\0';
+    }
+    place->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
+    return ER_OK;
+}
+
+static enum er_status set_inet(struct er_load_address *place, const char *host, int64_t port, struct er_error *err) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&place->at;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&place->at;
+    if (port < 1 || port > 65535) {
+        return er_fail(err, ER_INVALID, "a port is between 1 and 65535");
+    }
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons((uint16_t)port);
+        place->length = (socklen_t)sizeof *v4;
+        return ER_OK;
+    }
+    if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons((uint16_t)port);
+        place->length = (socklen_t)sizeof *v6;
+        return ER_OK;
+    }
+    return er_fail(err, ER_INVALID, "'%s' is not an IP address", host);
+}
+
+// A text field of the table on top of the stack, or NULL: good as long as the table. [-0, +0, -]
+static const char *text_at(lua_State *L, const char *key) {
+    lua_getfield(L, -1, key);
+    const char *text = lua_tostring(L, -1);
+    lua_pop(L, 1);
+    return text;
+}
+
+// {unix = path}, or {addresses = {"127.0.0.1", "::1"}, port = n}
+static enum er_status read_addresses(lua_State *L, struct er_load_target *target, struct er_error *err) {
+    const char *path = text_at(L, "unix");
+    if (path) {
+        target->address_count = 1;
+        return set_unix(&target->addresses[0], path, err);
+    }
+    lua_getfield(L, -1, "port");
+    lua_Integer port = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "addresses");
+    size_t count = array_length(L, -1, "addresses");
+    luaL_argcheck(L, count > 0, 1, "a target must have an address");
+    enum er_status status = ER_OK;
+    for (size_t i = 0; status == ER_OK && i < count && i < ER_LOAD_ADDRESSES; i++) {
+        lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        const char *host = lua_tostring(L, -1);
+        status = set_inet(&target->addresses[i], host ? host : "", port, err);
+        target->address_count = i + 1;
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return status;
+}
+
+static enum er_status set_tls(lua_State *L, const struct options *o, struct er_load *load,
+                              struct er_load_target *target, struct er_error *err) {
+    struct er_tls_options tls = {.host = text_at(L, "tls"), // the host that must prove itself
+                                 .ca_file = o->ca_file,
+                                 .ca_pem = o->ca_pem,
+                                 .verify = o->verify,
+                                 .h2 = o->h2,
+                                 .now = er_now(load->rt)};
+    return tls.host ? er_tls_init(&target->tls, &tls, err) : ER_OK;
+}
+
+static enum er_status read_target(lua_State *L, const struct options *o, struct er_load *load, size_t index,
+                                  struct er_error *err) {
+    struct er_load_target *target = &load->targets[index];
+    enum er_status status = read_addresses(L, target, err);
+    status = status == ER_OK ? set_tls(L, o, load, target, err) : status;
+    return status != ER_OK || o->ring ? status : read_requests(L, load, index, err);
+}
+
+static enum er_status read_turns(lua_State *L, struct er_load *load, struct er_error *err) {
+    if (lua_getfield(L, 1, "turns") == LUA_TNIL) {
+        return ER_OK;
+    }
+    size_t count = array_length(L, -1, "turns");
+    luaL_argcheck(L, count > 0 && count <= 100000, 1, "turns are out of range");
+    uint32_t *targets = lua_newuserdatauv(L, count * sizeof *targets, 0);
+    lua_insert(L, -2);
+    for (size_t i = 0; i < count; i++) {
+        double target = number_at(L, (int)i + 1, "turns");
+        luaL_argcheck(L, target >= 1 && target <= (double)load->target_count, 1, "a turn names no target");
+        targets[i] = (uint32_t)target - 1;
+    }
+    enum er_status status = er_load_set_turns(load, targets, count);
+    return status == ER_OK ? ER_OK : er_fail(err, status, "not enough memory for %zu turns", count);
+}
+
+static enum er_status read_targets(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {
+    lua_getfield(L, 1, "targets");
+    int table = lua_gettop(L);
+    size_t count = array_length(L, table, "targets");
+    luaL_argcheck(L, count >= 1 && count <= 64, 1, "there may be 1 to 64 targets");
+    luaL_argcheck(L, o->ring >= 0 && o->ring <= 1 << 20, 1, "ring is out of range");
+    if (er_load_add_targets(load, count) != ER_OK || (o->ring && er_load_add_rings(load, (size_t)o->ring) != ER_OK) ||
+        (o->sample_every && er_load_add_samples(load, 64) != ER_OK)) {
+        return er_fail(err, ER_NO_MEMORY, "not enough memory for %zu targets", count);
+    }
+    enum er_status status = ER_OK;
+    for (size_t i = 0; status == ER_OK && i < count; i++) {
+        open_row(L, table, i + 1, "targets");
+        status = read_target(L, o, load, i, err);
+        lua_pop(L, 1);
+    }
+    status = status == ER_OK && o->ring ? read_first(L, load, err) : status;
+    return status == ER_OK ? read_turns(L, load, err) : status;
+}
+
+static bool in_range(const struct options *o) {
+    return o->max_connections >= 0 && o->max_connections <= 1000000 && o->timeout >= 1000000 && o->max_body >= 0 &&
+           o->threads >= 0 && o->threads <= 256 && o->closed >= 0 && o->closed <= 1000000 &&
+           (!o->max_connections || o->closed <= o->max_connections) &&
+           (!o->closed || (o->closed_seconds > 0 && o->closed_seconds < 1e8)) && o->streams >= 1 &&
+           o->streams <= 1000 && o->warm >= 0 && o->warm <= 1000000 && o->think >= 0 && o->sample_every >= 0 &&
+           o->least_body >= 0 && o->most_body >= 0;
+}
+
 static enum er_status set_config(const struct options *o, struct er_load *load, struct er_error *err) {
     struct er_load_config *config = &load->worker.config;
-    if (o->max_connections < 0 || o->max_connections > 1000000 || o->timeout < 1000000 || o->max_body < 0) {
-        return er_fail(err, ER_INVALID, "max_connections, timeout or max_body is out of range");
-    }
-    if (o->threads < 0 || o->threads > 256 || o->closed < 0 || (o->max_connections && o->closed > o->max_connections) ||
-        (o->closed && !(o->closed_seconds > 0 && o->closed_seconds < 1e8))) {
-        return er_fail(err, ER_INVALID, "threads, closed or closed_seconds is out of range");
+    if (!in_range(o)) {
+        return er_fail(err, ER_INVALID, "an option of the load run is out of range");
     }
     // A thread without a connection of its own would have nothing to do.
     int64_t most = o->closed ? o->closed : o->max_connections;
     load->threads = (size_t)(most && o->threads > most ? most : o->threads);
     config->closed = (size_t)o->closed;
+    config->streams = (size_t)o->streams;
+    config->warm = (size_t)o->warm;
+    config->think = o->think;
+    config->sample_every = (size_t)o->sample_every;
     config->timeout = o->timeout;
     config->max_connections = (size_t)o->max_connections;
     config->max_body = (uint64_t)o->max_body;
+    config->protocol = o->h2 ? ER_LOAD_H2_PLAIN : ER_LOAD_HTTP1;
     config->head = o->head;
     config->keep_alive = o->keep_alive;
-    config->check.status = (unsigned)o->status;
-    if (o->contains && o->contains_length) {
-        load->contains = er_strndup(o->contains, o->contains_length);
-        config->check.contains_length = o->contains_length;
-        if (!load->contains) {
-            return er_fail(err, ER_NO_MEMORY, "not enough memory");
-        }
-    }
-    return o->unix_path
-               ? er_address_unix(&config->address, &config->address_length, o->unix_path, err)
-               : er_address_inet(&config->address, &config->address_length, o->address ? o->address : "", o->port, err);
+    return ER_OK;
 }
 
-static enum er_status set_tls(const struct options *o, struct er_load *load, struct er_error *err) {
-    struct er_tls_options tls = {o->tls_host, o->ca_file, o->ca_pem, o->verify, er_now(load->rt)};
-    return o->tls_host ? er_tls_init(&load->tls, &tls, err) : ER_OK;
+// The way to a JSON field: names, and places in arrays from 0.
+static enum er_status read_field(lua_State *L, struct er_load_check *check) {
+    if (lua_getfield(L, 1, "field") == LUA_TNIL) {
+        return ER_OK;
+    }
+    size_t count = array_length(L, -1, "field");
+    check->steps = er_calloc(count + 1, sizeof *check->steps);
+    for (size_t i = 0; check->steps && i < count; i++) {
+        struct er_load_step *step = &check->steps[check->step_count++];
+        if (lua_rawgeti(L, -1, (lua_Integer)i + 1) == LUA_TNUMBER) {
+            step->index = (size_t)lua_tointeger(L, -1);
+        } else {
+            step->name = er_strdup(luaL_checkstring(L, -1));
+        }
+        lua_pop(L, 1);
+    }
+    return check->steps ? ER_OK : ER_NO_MEMORY;
+}
+
+static enum er_status set_check(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {
+    struct er_load_check *check = &load->worker.config.check;
+    check->status = (unsigned)o->status;
+    check->least_body = (uint64_t)o->least_body;
+    check->most_body = (uint64_t)o->most_body;
+    if (o->contains && o->contains_length) {
+        check->contains = er_strndup(o->contains, o->contains_length);
+        check->contains_length = o->contains_length;
+    }
+    if ((o->contains && o->contains_length && !check->contains) || read_field(L, check) != ER_OK) {
+        return er_fail(err, ER_NO_MEMORY, "not enough memory");
+    }
+    bool known = !o->equals || er_load_check_equals(check, o->equals, o->equals_length) == ER_OK;
+    return known ? ER_OK : er_fail(err, ER_INVALID, "'%s' is not JSON", o->equals);
 }
 
 static enum er_status fill(lua_State *L, const struct options *o, struct er_load *load, struct er_error *err) {
     enum er_status status = set_config(o, load, err);
-    status = status == ER_OK ? set_tls(o, load, err) : status;
+    status = status == ER_OK ? set_check(L, o, load, err) : status;
     status = status == ER_OK ? read_plan(L, o, load, err) : status;
-    status = status == ER_OK ? read_requests(L, o, load, err) : status;
+    status = status == ER_OK ? read_targets(L, o, load, err) : status;
     return status == ER_OK ? read_slices(L, load, err) : status;
 }
 
 static void on_finished(struct er_load *load) { er_op_done(&((struct run *)load->owner)->op); }
 
 static int l_start(lua_State *L) {
-    struct options o = {.keep_alive = true, .verify = true, .max_body = 64 << 20, .timeout = 30000000000};
+    struct options o = {.keep_alive = true, .verify = true, .max_body = 64 << 20, .timeout = 30000000000, .streams = 1};
     luaL_checktype(L, 1, LUA_TTABLE);
     er_read_opts(L, 1, option_rows, sizeof option_rows / sizeof *option_rows, &o);
     struct run *run = er_handle_new(L, sizeof *run, run_type);
@@ -301,190 +490,73 @@ static int l_stop(lua_State *L) {
     return 0;
 }
 
-// feed(bytes) -> true; false when the ring is full. Only for a run with a ring.
+// feed(bytes[, target]) -> true; false when the ring is full. Only for a run with a ring.
 static int l_feed(lua_State *L) {
     struct run *run = check_run(L);
     size_t length;
     const char *bytes = er_check_bytes(L, 2, &length);
+    lua_Integer target = luaL_optinteger(L, 3, 1);
     luaL_argcheck(L, run->load->rings, 1, "this run has no ring");
-    enum er_status status = er_load_feed(run->load, bytes, length);
-    if (status == ER_NO_MEMORY) {
-        return luaL_error(L, "not enough memory for a request");
+    luaL_argcheck(L, target >= 1 && (size_t)target <= run->load->target_count, 3, "no such target");
+    enum er_status status = er_load_feed(run->load, (size_t)target - 1, bytes, length);
+    if (status != ER_OK && status != ER_QUOTA) {
+        return luaL_error(L,
+                          status == ER_INVALID ? "a request has too many headers" : "not enough memory for a request");
     }
     lua_pushboolean(L, status == ER_OK);
     return 1;
 }
 
-static void set_integer(lua_State *L, const char *key, uint64_t value) {
-    lua_pushinteger(L, (lua_Integer)value);
-    lua_setfield(L, -2, key);
-}
-
-static void set_number(lua_State *L, const char *key, double value) {
-    lua_pushnumber(L, value);
-    lua_setfield(L, -2, key);
-}
-
-static void set_micros(lua_State *L, const char *key, uint64_t value) { set_number(L, key, (double)value / 1e6); }
-
-static void push_latency(lua_State *L, const struct er_hdr *hdr) {
-    static const struct {
-        const char *key;
-        double percent;
-    } rows[] = {{"p50", 50}, {"p75", 75},     {"p90", 90},       {"p95", 95},
-                {"p99", 99}, {"p99_9", 99.9}, {"p99_99", 99.99}, {"max", 100}};
-    lua_createtable(L, 0, 11);
-    set_integer(L, "count", hdr->total);
-    set_number(L, "mean", er_hdr_mean(hdr) / 1e6);
-    set_micros(L, "min", hdr->min);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        set_micros(L, rows[i].key, er_hdr_percentile(hdr, rows[i].percent));
+// sample() -> { status, target, body, planned (opaque) } | nil: the next of the good answers that a sample kept.
+static int l_sample(lua_State *L) {
+    struct er_load *load = check_run(L)->load;
+    struct er_load_request kept;
+    if (!er_load_next_sample(load, &kept)) {
+        return 0;
     }
-}
-
-static void push_errors(lua_State *L, const uint64_t *outcomes) {
-    lua_newtable(L);
-    for (int i = ER_LOAD_OK + 1; i < ER_LOAD_OUTCOMES; i++) {
-        if (outcomes[i]) {
-            set_integer(L, er_load_outcome_name((enum er_load_outcome)i), outcomes[i]);
-        }
-    }
-}
-
-static void push_slice(lua_State *L, const struct er_load_slice *slice, bool brief) {
-    lua_createtable(L, 0, 5);
-    set_integer(L, "planned", slice->planned);
-    set_integer(L, "done", er_load_slice_done(slice));
-    set_integer(L, "ok", slice->outcomes[ER_LOAD_OK]);
-    push_errors(L, slice->outcomes);
-    lua_setfield(L, -2, "errors");
-    if (!brief) {
-        push_latency(L, &slice->latency);
-        lua_setfield(L, -2, "latency");
-    }
-}
-
-static void push_example(lua_State *L, const struct er_load_example *example) {
+    struct er_load_sample sample;
+    memcpy(&sample, kept.bytes, sizeof sample);
     lua_createtable(L, 0, 4);
-    lua_pushstring(L, er_load_outcome_name(example->outcome));
-    lua_setfield(L, -2, "kind");
-    set_number(L, "at", (double)example->planned / 1e9);
-    if (example->status) {
-        set_integer(L, "status", example->status);
-    }
-    lua_pushstring(L, example->text);
-    lua_setfield(L, -2, "text");
-}
-
-static void push_lists(lua_State *L, const struct er_load_stats *stats, bool brief) {
-    lua_createtable(L, (int)stats->slice_count, 0);
-    for (size_t i = 0; i < stats->slice_count; i++) {
-        push_slice(L, &stats->slices[i], brief);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    lua_setfield(L, -2, "slices");
-    lua_createtable(L, (int)stats->example_count, 0);
-    for (size_t i = 0; i < stats->example_count; i++) {
-        push_example(L, &stats->examples[i]);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    lua_setfield(L, -2, "examples");
-    push_latency(L, &stats->lateness);
-    lua_setfield(L, -2, "lateness");
-}
-
-static void push_counts(lua_State *L, const struct er_load_worker *worker) {
-    set_integer(L, "sent", worker->stats.sent);
-    set_integer(L, "bytes_in", worker->stats.bytes_in);
-    set_integer(L, "bytes_out", worker->stats.bytes_out);
-    set_integer(L, "in_flight", worker->in_flight);
-    set_integer(L, "connections", worker->connections);
-    set_integer(L, "opened", worker->opened);
-    set_integer(L, "max_connections", worker->config.max_connections);
-    set_integer(L, "capped", worker->capped);
-    set_integer(L, "starved", worker->starved);
-    set_integer(L, "unsent", worker->unsent);
-    set_integer(L, "aborted", worker->aborted);
-}
-
-// state([brief]): everything but the series, and when brief no latencies of the slices: slices[1] is the whole plan,
-// slices[i + 1] the i-th that start was given.
-static int l_state(lua_State *L) {
-    struct run *run = check_run(L);
-    bool brief = lua_toboolean(L, 2);
-    const struct er_load_worker *worker = &run->load->worker;
-    static const char *const phases[] = {"connecting", "running", "finished"};
-    lua_createtable(L, 0, 20);
-    lua_pushstring(L, phases[worker->phase]);
-    lua_setfield(L, -2, "phase");
-    set_number(L, "started_at", (double)worker->start / 1e9);
-    bool finished = worker->phase == ER_LOAD_FINISHED;
-    set_number(L, "elapsed", (double)(finished ? worker->ended : er_now(run->rt) - worker->start) / 1e9);
-    push_counts(L, worker);
-    push_lists(L, &worker->stats, brief);
-    if (worker->error.status != ER_OK) {
-        er_push_error(L, &worker->error);
-        lua_setfield(L, -2, "error");
-    }
+    lua_pushinteger(L, (lua_Integer)sample.planned);
+    lua_setfield(L, -2, "planned");
+    lua_pushinteger(L, (lua_Integer)sample.status);
+    lua_setfield(L, -2, "status");
+    lua_pushinteger(L, (lua_Integer)sample.target + 1);
+    lua_setfield(L, -2, "target");
+    lua_pushlstring(L, kept.bytes + sizeof sample, kept.length - sizeof sample);
+    lua_setfield(L, -2, "body");
+    er_load_request_release(&kept);
     return 1;
 }
 
-static void push_second(lua_State *L, const struct er_load_stats *stats, size_t index) {
-    struct er_load_second second = er_load_stats_second(stats, index);
-    lua_createtable(L, 0, 9);
-    set_integer(L, "t", index);
-    set_integer(L, "planned", second.planned);
-    set_integer(L, "sent", second.sent);
-    set_integer(L, "ok", second.ok);
-    set_integer(L, "errors", second.errors);
-    set_integer(L, "in_flight", second.in_flight);
-    if (second.p50) {
-        set_micros(L, "p50", second.p50);
-        set_micros(L, "p95", second.p95);
-        set_micros(L, "p99", second.p99);
-    }
-}
-
-// The seconds of the plan from `from` (0 is the first) to the last that saw anything.
-static int l_series(lua_State *L) {
-    const struct er_load_stats *stats = &check_run(L)->load->worker.stats;
-    lua_Integer from = luaL_optinteger(L, 2, 0);
-    luaL_argcheck(L, from >= 0, 2, "must not be negative");
-    lua_newtable(L);
-    for (size_t i = (size_t)from; i < stats->second_used; i++) {
-        push_second(L, stats, i);
-        lua_rawseti(L, -2, (lua_Integer)(i - (size_t)from) + 1);
-    }
-    return 1;
-}
-
-// Counters of a slice that are not empty: { {lowest, highest, count, index} ... } in whole microseconds, ascending.
-static int l_histogram(lua_State *L) {
-    const struct er_load_stats *stats = &check_run(L)->load->worker.stats;
-    lua_Integer slice = luaL_optinteger(L, 2, 1);
-    luaL_argcheck(L, slice >= 1 && (size_t)slice <= stats->slice_count, 2, "no such slice");
-    const struct er_hdr *hdr = &stats->slices[slice - 1].latency;
-    lua_newtable(L);
-    for (size_t i = 0, n = 0; i < hdr->length; i++) {
-        if (hdr->counts[i]) {
-            lua_createtable(L, 4, 0);
-            lua_pushinteger(L, (lua_Integer)er_hdr_lowest(hdr, i));
-            lua_rawseti(L, -2, 1);
-            lua_pushinteger(L, (lua_Integer)er_hdr_highest(hdr, i));
-            lua_rawseti(L, -2, 2);
-            lua_pushinteger(L, (lua_Integer)hdr->counts[i]);
-            lua_rawseti(L, -2, 3);
-            lua_pushinteger(L, (lua_Integer)i);
-            lua_rawseti(L, -2, 4);
-            lua_rawseti(L, -2, (lua_Integer)++n);
-        }
-    }
-    return 1;
+// reject(sample, why): it was not a good answer after all.
+static int l_reject(lua_State *L) {
+    struct er_load *load = check_run(L)->load;
+    struct er_load_sample sample;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_getfield(L, 2, "planned");
+    sample.planned = lua_tointeger(L, -1);
+    lua_getfield(L, 2, "target");
+    lua_Integer target = lua_tointeger(L, -1);
+    luaL_argcheck(L, target >= 1 && (size_t)target <= load->target_count, 2, "not a sample");
+    sample.target = (size_t)target - 1;
+    lua_getfield(L, 2, "status");
+    sample.status = (unsigned)lua_tointeger(L, -1);
+    er_load_reject(load, &sample, luaL_checkstring(L, 3));
+    return 0;
 }
 
 static const luaL_Reg run_methods[] = {
-    {"wait", l_wait},     {"feed", l_feed},           {"stop", l_stop},   {"state", l_state},
-    {"series", l_series}, {"histogram", l_histogram}, {"close", l_close}, {NULL, NULL},
+    {"wait", l_wait},
+    {"feed", l_feed},
+    {"sample", l_sample},
+    {"reject", l_reject},
+    {"stop", l_stop},
+    {"state", er_load_l_state},
+    {"series", er_load_l_series},
+    {"histogram", er_load_l_histogram},
+    {"close", l_close},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {{"start", l_start}, {"resolve", er_load_l_resolve}, {NULL, NULL}};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// resolve(host, port): where the route table sends the host, else the first address of its name, from libuv's pool, so
-// that the virtual clock is held meanwhile.
+// resolve(host, port): where the route table sends the host, else the first addresses of its name, from libuv's pool,
+// so that the virtual clock is held meanwhile.
 #include "bind_load.h"
 
 #include "bind.h"
@@ -8,6 +8,7 @@
 #include "http_routes.h"
 #include "runtime.h"
 #include "task.h"
+#include "worker.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@ struct lookup {
     bool waiting; // false: the userdata is gone, the callback frees
     int status;
     bool done;
-    char address[64];
+    char addresses[ER_LOAD_ADDRESSES][64];
+    size_t count;
 };
 
 struct lookup_box { // the userdata
@@ -29,12 +31,17 @@ struct lookup_box { // the userdata
 
 static const char *const lookup_type = "eirun.load.lookup";
 
-static void read_address(struct lookup *lookup, const struct addrinfo *found) {
-    lookup->status =
-        uv_inet_ntop(found->ai_family,
-                     found->ai_family == AF_INET6 ? (const void *)&((struct sockaddr_in6 *)found->ai_addr)->sin6_addr
-                                                  : (const void *)&((struct sockaddr_in *)found->ai_addr)->sin_addr,
-                     lookup->address, sizeof lookup->address);
+static const void *bytes_of(const struct addrinfo *found) {
+    return found->ai_family == AF_INET6 ? (const void *)&((struct sockaddr_in6 *)found->ai_addr)->sin6_addr
+                                        : (const void *)&((struct sockaddr_in *)found->ai_addr)->sin_addr;
+}
+
+static void read_addresses(struct lookup *lookup, const struct addrinfo *found) {
+    for (; found && lookup->status == 0 && lookup->count < ER_LOAD_ADDRESSES; found = found->ai_next) {
+        char *into = lookup->addresses[lookup->count];
+        lookup->status = uv_inet_ntop(found->ai_family, bytes_of(found), into, sizeof lookup->addresses[0]);
+        lookup->count++;
+    }
 }
 
 static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *found) {
@@ -44,7 +51,7 @@ static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
     lookup->status = status;
     lookup->done = true;
     if (status == 0) {
-        read_address(lookup, found);
+        read_addresses(lookup, found);
         uv_freeaddrinfo(found);
     }
     if (lookup->waiting) {
@@ -69,19 +76,36 @@ static int l_lookup_close(lua_State *L) {
 
 static void cancel_lookup(struct er_op *op) { er_op_done(op); } // the box's close does the rest
 
-static void push_place(lua_State *L, const char *address, lua_Integer port) {
-    lua_createtable(L, 0, 3);
-    lua_pushstring(L, address);
-    lua_setfield(L, -2, "address");
+static void push_port(lua_State *L, lua_Integer port) {
     lua_pushinteger(L, port);
     lua_setfield(L, -2, "port");
+}
+
+static void push_place(lua_State *L, const char *address, lua_Integer port) {
+    lua_createtable(L, 0, 3);
+    lua_createtable(L, 1, 0);
+    lua_pushstring(L, address);
+    lua_rawseti(L, -2, 1);
+    lua_setfield(L, -2, "addresses");
+    push_port(L, port);
+}
+
+static void push_places(lua_State *L, const struct lookup *lookup, lua_Integer port) {
+    lua_createtable(L, 0, 3);
+    lua_createtable(L, (int)lookup->count, 0);
+    for (size_t i = 0; i < lookup->count; i++) {
+        lua_pushstring(L, lookup->addresses[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "addresses");
+    push_port(L, port);
 }
 
 static int push_result(lua_State *L, struct lookup *lookup, const char *host) {
     if (lookup->status != 0) {
         return er_push_errno(L, lookup->status, "resolve", host);
     }
-    push_place(L, lookup->address, lua_tointeger(L, 2));
+    push_places(L, lookup, lua_tointeger(L, 2));
     return 1;
 }
 

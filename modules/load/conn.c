@@ -1,88 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection: connect, send, parse the answer. Bytes go in and out in two places only (transmit and receive): TLS
-// can take their place.
+// One connection: connect, shake hands, close. What is spoken on it is h1.c's or h2.c's. Bytes go in and out in two
+// places only (er_load_transmit and er_load_receive): TLS can take their place.
 #include "worker.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <string.h>
+#include <stdio.h>
 #include <unistd.h>
 
-enum { HEADERS_MAX = 64 * 1024, EXCERPT_MAX = 160, CHECKED_MAX = 1024 * 1024, READ_SIZE = 64 * 1024 };
+enum { EXCERPT_MAX = 160, READ_SIZE = 64 * 1024, REASON_SIZE = 128 };
 
-static int refuse(llhttp_t *parser, const char *reason) {
-    llhttp_set_error_reason(parser, reason);
-    return HPE_USER;
-}
-
-static int on_header_bytes(llhttp_t *parser, const char *at, size_t length) {
-    struct er_load_conn *conn = parser->data;
-    (void)at;
-    conn->header_bytes += length;
-    return conn->header_bytes > HEADERS_MAX ? refuse(parser, "headers over 64 KiB") : HPE_OK;
-}
-
-// Some of the body is kept where a check reads it, or where it may explain one of the first failures.
-static size_t wanted_body(const struct er_load_conn *conn) {
-    if (conn->worker->config.check.contains) {
-        return CHECKED_MAX;
-    }
-    bool bad = conn->parser.status_code >= 400;
-    return bad && conn->worker->stats.example_count < ER_LOAD_EXAMPLES ? EXCERPT_MAX : 0;
-}
-
-static int on_headers_complete(llhttp_t *parser) {
-    struct er_load_conn *conn = parser->data;
-    conn->header_bytes = 0;
-    conn->body.max = wanted_body(conn);
-    return conn->worker->config.head ? 1 : 0;
-}
-
-static int on_body(llhttp_t *parser, const char *at, size_t length) {
-    struct er_load_conn *conn = parser->data;
-    conn->body_bytes += length;
-    size_t room = conn->body.max - conn->body.length;
-    if (er_buf_add(&conn->body, at, length < room ? length : room) != ER_OK) {
-        return refuse(parser, "not enough memory for the body");
-    }
-    return conn->body_bytes > conn->worker->config.max_body ? refuse(parser, "body over max_body") : HPE_OK;
-}
-
-static int on_message_complete(llhttp_t *parser) {
-    struct er_load_conn *conn = parser->data;
-    if (parser->status_code < 200) {
-        return HPE_OK; // 100, 103: the answer proper follows
-    }
-    conn->complete = true;
-    return HPE_PAUSED;
-}
-
-static const llhttp_settings_t settings = {
-    .on_status = on_header_bytes,
-    .on_header_field = on_header_bytes,
-    .on_header_value = on_header_bytes,
-    .on_headers_complete = on_headers_complete,
-    .on_body = on_body,
-    .on_message_complete = on_message_complete,
-};
-
-static ssize_t transmit(struct er_load_conn *conn, const char *bytes, size_t length) {
+ssize_t er_load_transmit(struct er_load_conn *conn, const char *bytes, size_t length) {
     return conn->ssl ? er_tls_send(conn->ssl, bytes, length) : send(conn->fd, bytes, length, MSG_NOSIGNAL);
 }
 
-static ssize_t receive(struct er_load_conn *conn, char *into, size_t size) {
+ssize_t er_load_receive(struct er_load_conn *conn, char *into, size_t size) {
     return conn->ssl ? er_tls_receive(conn->ssl, into, size) : recv(conn->fd, into, size, 0);
 }
 
-static bool would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
+bool er_load_would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
+
+static const struct er_load_target *target_of(const struct er_load_conn *conn) {
+    return &conn->worker->config.targets[conn->target];
+}
+
+static const struct er_load_address *address_of(const struct er_load_target *target) {
+    return &target->addresses[target->chosen];
+}
 
 static bool watch(struct er_load_conn *conn) { return conn->watcher || conn->worker->io->watch(conn) == ER_OK; }
 
 // 0 when the connection stands, EINPROGRESS when a wait decides, EAGAIN when the listener's queue is full.
 static int try_connect(struct er_load_conn *conn) {
-    const struct er_load_config *config = &conn->worker->config;
-    if (connect(conn->fd, (const struct sockaddr *)&config->address, config->address_length) == 0 || errno == EISCONN) {
+    const struct er_load_address *address = address_of(target_of(conn));
+    if (connect(conn->fd, (const struct sockaddr *)&address->at, address->length) == 0 || errno == EISCONN) {
         return watch(conn) ? 0 : ENOMEM;
     }
     if (errno == EINPROGRESS) {
@@ -95,8 +47,8 @@ static int try_connect(struct er_load_conn *conn) {
     return errno == EINTR ? EAGAIN : errno;
 }
 
-static int open_socket(const struct er_load_config *config) {
-    int family = config->address.ss_family;
+static int open_socket(const struct er_load_target *target) {
+    int family = address_of(target)->at.ss_family;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0 && family != AF_UNIX) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
@@ -104,38 +56,59 @@ static int open_socket(const struct er_load_config *config) {
     return fd;
 }
 
-static struct er_load_conn *new_conn(struct er_load_worker *worker) {
+static void enter(struct er_load_worker *worker, struct er_load_conn *conn) {
+    conn->older = worker->conns;
+    if (worker->conns) {
+        worker->conns->younger = conn;
+    }
+    worker->conns = conn;
+    worker->live++;
+    worker->connections++;
+    worker->opened++;
+}
+
+static void leave(struct er_load_worker *worker, struct er_load_conn *conn) {
+    *(conn->younger ? &conn->younger->older : &worker->conns) = conn->older;
+    if (conn->older) {
+        conn->older->younger = conn->younger;
+    }
+    worker->connections--;
+}
+
+static struct er_load_conn *new_conn(struct er_load_worker *worker, size_t target) {
     struct er_load_conn *conn = er_calloc(1, sizeof *conn);
     if (!conn) {
         errno = ENOMEM;
         return NULL;
     }
     conn->worker = worker;
-    conn->fd = open_socket(&worker->config);
+    conn->target = target;
+    conn->limit = worker->config.streams;
+    conn->fd = open_socket(target_of(conn));
     if (conn->fd < 0) {
         er_free(conn);
         return NULL;
     }
-    worker->live++;
-    worker->connections++;
-    worker->opened++;
+    enter(worker, conn);
     return conn;
 }
-
-enum { REASON_SIZE = 128 };
 
 // 0 when the connection can carry requests, EINPROGRESS when it will tell, else why not: ENOMEM, or EPROTO with a
 // reason.
 static int shake(struct er_load_conn *conn, char *reason) {
-    const struct er_tls *tls = conn->worker->config.tls;
+    const struct er_tls *tls = &target_of(conn)->tls;
     if (!conn->ssl) {
-        conn->ssl = er_tls_open(tls, conn->fd, &conn->worker->session);
+        conn->ssl = er_tls_open(tls, conn->fd, &conn->worker->pools[conn->target].session);
     }
     if (!conn->ssl) {
         return ENOMEM;
     }
     conn->state = ER_CONN_SHAKING;
     enum er_tls_shaken result = er_tls_shake(conn->ssl, reason, REASON_SIZE);
+    if (result == ER_SHAKE_DONE && conn->worker->config.protocol != ER_LOAD_HTTP1 && !er_tls_speaks_h2(conn->ssl)) {
+        snprintf(reason, REASON_SIZE, "the server does not offer HTTP/2");
+        return EPROTO;
+    }
     if (result == ER_SHAKE_FAILED) {
         return EPROTO;
     }
@@ -146,7 +119,7 @@ static int shake(struct er_load_conn *conn, char *reason) {
 // The socket is connected, or is not: what follows is TLS or the first request.
 static void on_socket(struct er_load_conn *conn, int error) {
     char reason[REASON_SIZE] = "";
-    if (error == 0 && conn->worker->config.tls) {
+    if (error == 0 && target_of(conn)->tls.context) {
         error = shake(conn, reason);
     }
     if (error != EINPROGRESS) {
@@ -154,14 +127,14 @@ static void on_socket(struct er_load_conn *conn, int error) {
     }
 }
 
-struct er_load_conn *er_load_conn_open(struct er_load_worker *worker) {
-    struct er_load_conn *conn = new_conn(worker);
+struct er_load_conn *er_load_conn_open(struct er_load_worker *worker, size_t target) {
+    struct er_load_conn *conn = new_conn(worker, target);
     if (!conn) {
         return NULL;
     }
     char reason[REASON_SIZE];
     int error = try_connect(conn);
-    if (error == 0 && worker->config.tls) {
+    if (error == 0 && target_of(conn)->tls.context) {
         error = shake(conn, reason);
     } else if (error) {
         conn->state = ER_CONN_CONNECTING;
@@ -200,16 +173,31 @@ static void forget_retry(struct er_load_conn *conn) {
     }
 }
 
+static void forget_dirty(struct er_load_conn *conn) {
+    struct er_load_conn **at = &conn->worker->dirty;
+    while (conn->is_dirty && *at != conn) {
+        at = &(*at)->dirty;
+    }
+    if (conn->is_dirty) {
+        *at = conn->dirty;
+        conn->is_dirty = false;
+    }
+}
+
 void er_load_conn_close(struct er_load_conn *conn) {
     if (conn->state == ER_CONN_CLOSED) {
         return;
     }
     int fd = conn->fd;
+    er_load_unlist(conn);
     forget_retry(conn);
+    forget_dirty(conn);
+    er_load_h2_close(conn);
     er_tls_close(conn->ssl);
     conn->ssl = NULL;
+    conn->leaving = true;
     conn->state = ER_CONN_CLOSED;
-    conn->worker->connections--;
+    leave(conn->worker, conn);
     if (conn->watcher) {
         conn->worker->io->unwatch(conn);
     } else {
@@ -220,113 +208,112 @@ void er_load_conn_close(struct er_load_conn *conn) {
 
 void er_load_conn_free(struct er_load_conn *conn) {
     conn->worker->live--;
-    er_buf_release(&conn->body);
     er_free(conn);
 }
 
-static void flush(struct er_load_conn *conn) {
-    const struct er_load_request *request = conn->request;
-    while (conn->offset < request->length) {
-        ssize_t sent = transmit(conn, request->bytes + conn->offset, request->length - conn->offset);
-        if (sent < 0 && would_block()) {
-            conn->state = ER_CONN_SENDING;
-            conn->worker->io->want_write(conn, true);
-            return;
+// They are looked for among all those in flight: this is rare.
+static void lose_calls(struct er_load_conn *conn, enum er_load_outcome outcome, const char *text) {
+    struct er_load_call *call = conn->worker->oldest;
+    while (call && conn->busy) {
+        struct er_load_call *next = call->next;
+        if (call->conn == conn) {
+            er_load_lost(call, outcome, text);
         }
-        if (sent < 0) {
-            break; // the peer may have answered before it closed: what is read next tells
-        }
-        conn->offset += (size_t)sent;
-        conn->worker->stats.bytes_out += (uint64_t)sent;
-    }
-    if (conn->state != ER_CONN_WAITING) {
-        conn->worker->io->want_write(conn, false);
-    }
-    conn->state = ER_CONN_WAITING;
-}
-
-void er_load_conn_send(struct er_load_conn *conn, const struct er_load_request *request) {
-    conn->request = request;
-    conn->offset = 0;
-    conn->complete = false;
-    conn->header_bytes = 0;
-    conn->body_bytes = 0;
-    llhttp_init(&conn->parser, HTTP_RESPONSE, &settings);
-    conn->parser.data = conn;
-    if (conn->state == ER_CONN_IDLE) {
-        conn->state = ER_CONN_WAITING;
-        flush(conn);
+        call = next;
     }
 }
 
-static bool contains(const struct er_buf *body, const struct er_load_check *check) {
-    return !check->contains ||
-           (body->data && memmem(body->data, body->length, check->contains, check->contains_length));
-}
-
-static enum er_load_outcome judge(const struct er_load_conn *conn) {
-    const struct er_load_check *check = &conn->worker->config.check;
-    unsigned status = conn->parser.status_code;
-    if (check->status ? status != check->status : status >= 400) {
-        return status >= 500 && status < 600   ? ER_LOAD_STATUS_5XX
-               : status >= 400 && status < 500 ? ER_LOAD_STATUS_4XX
-               : status >= 300 && status < 400 ? ER_LOAD_STATUS_3XX
-                                               : ER_LOAD_CHECK;
+void er_load_conn_broke(struct er_load_conn *conn, enum er_load_outcome outcome, const char *text) {
+    if (conn->worker->phase == ER_LOAD_CONNECTING) {
+        er_load_worker_connected(conn->worker, conn, text ? EPROTO : ECONNRESET, text);
+        return;
     }
-    return contains(&conn->body, check) ? ER_LOAD_OK : ER_LOAD_CHECK;
+    conn->leaving = true;
+    er_load_unlist(conn);
+    if (conn->worker->config.protocol != ER_LOAD_HTTP1) {
+        lose_calls(conn, outcome, text);
+    } else if (conn->busy) {
+        er_load_lost(&conn->call, outcome, text);
+    }
+    er_load_conn_close(conn);
 }
 
-// `rest` bytes came after the end of the answer: nobody asked for them, so the connection is out of step.
-static void answered(struct er_load_conn *conn, size_t rest) {
-    bool in_step = rest == 0 && !(conn->ssl && er_tls_pending(conn->ssl));
-    bool reusable = conn->worker->config.keep_alive && in_step && conn->offset == conn->request->length &&
-                    llhttp_should_keep_alive(&conn->parser);
-    er_load_worker_ended(conn->worker, conn, judge(conn), reusable);
+void er_load_conn_send(struct er_load_call *call) {
+    struct er_load_conn *conn = call->conn;
+    if (conn->worker->config.protocol != ER_LOAD_HTTP1) {
+        er_load_h2_send(call);
+    } else if (conn->state == ER_CONN_IDLE) {
+        er_load_h1_send(conn);
+    }
+}
+
+void er_load_conn_open_up(struct er_load_conn *conn) {
+    conn->state = ER_CONN_IDLE;
+    bool shared = conn->worker->config.protocol != ER_LOAD_HTTP1;
+    if (shared && er_load_h2_open(conn) != ER_OK) {
+        er_load_conn_broke(conn, ER_LOAD_CONNECT, "not enough memory for HTTP/2");
+    } else if (!shared && conn->busy) {
+        er_load_h1_send(conn);
+    } else if (conn->busy < conn->limit) {
+        er_load_list(conn);
+    }
+}
+
+// What checks read, what a sample keeps, or what may explain one of the first failures.
+static size_t wanted_body(const struct er_load_call *call) {
+    const struct er_load_worker *worker = call->conn->worker;
+    if (call->sampled || er_load_check_reads(&worker->config.check)) {
+        return ER_LOAD_CHECKED_MAX;
+    }
+    enum er_load_outcome likely = call->status >= 500 ? ER_LOAD_STATUS_5XX : ER_LOAD_STATUS_4XX;
+    return call->status >= 400 && er_load_stats_wants(&worker->stats, likely) ? EXCERPT_MAX : 0;
+}
+
+void er_load_call_headers_end(struct er_load_call *call) {
+    call->header_bytes = 0;
+    call->body.max = wanted_body(call);
+}
+
+const char *er_load_call_body(struct er_load_call *call, const char *bytes, size_t length) {
+    call->body_bytes += length;
+    size_t room = call->body.max - call->body.length;
+    if (room && er_buf_add(&call->body, bytes, length < room ? length : room) != ER_OK) {
+        return "not enough memory for the body";
+    }
+    return call->body_bytes > call->conn->worker->config.max_body ? "body over max_body" : NULL;
 }
 
 static void feed(struct er_load_conn *conn, const char *bytes, size_t length) {
     conn->worker->stats.bytes_in += length;
-    enum llhttp_errno error = llhttp_execute(&conn->parser, bytes, length);
-    if (conn->complete) {
-        answered(conn, length - (size_t)(llhttp_get_error_pos(&conn->parser) - bytes));
-    } else if (error != HPE_OK) {
-        er_load_worker_ended(conn->worker, conn, ER_LOAD_PROTOCOL, false);
-    }
-}
-
-// An answer without a length ends with the connection; anything else that ends so is cut short.
-static void on_end_of_stream(struct er_load_conn *conn) {
-    llhttp_finish(&conn->parser);
-    if (conn->complete) {
-        answered(conn, 0);
+    if (conn->h2) {
+        er_load_h2_feed(conn, bytes, length);
     } else {
-        er_load_worker_ended(conn->worker, conn, ER_LOAD_RESET, false);
+        er_load_h1_feed(conn, bytes, length);
     }
 }
 
 static void read_once(struct er_load_conn *conn) {
     static _Thread_local char bytes[READ_SIZE];
-    ssize_t got = receive(conn, bytes, sizeof bytes);
-    if (got < 0 && would_block()) {
+    ssize_t got = er_load_receive(conn, bytes, sizeof bytes);
+    if (got < 0 && er_load_would_block()) {
         return;
     }
-    if (!conn->request) {
-        er_load_worker_idle_lost(conn->worker, conn);
-    } else if (got > 0) {
+    if (got > 0 && (conn->h2 || conn->busy)) {
         feed(conn, bytes, (size_t)got);
-    } else if (got == 0) {
-        on_end_of_stream(conn);
+    } else if (got == 0 && conn->busy && !conn->h2) {
+        er_load_h1_end_of_stream(conn);
     } else {
-        er_load_worker_ended(conn->worker, conn, ER_LOAD_RESET, false);
+        er_load_conn_broke(conn, ER_LOAD_RESET, NULL); // idle ones have nothing to lose
     }
 }
 
 // A record of TLS may hold more than one read takes, and no poll tells of the rest. What is over after an answer's end
-// shows that the peer is out of step, and answered() sees to that.
+// shows that the peer is out of step, and h1.c sees to that.
 static void read_some(struct er_load_conn *conn) {
     do {
         read_once(conn);
-    } while (conn->state == ER_CONN_WAITING && conn->ssl && er_tls_pending(conn->ssl));
+    } while ((conn->state == ER_CONN_WAITING || conn->state == ER_CONN_SENDING) && conn->ssl &&
+             er_tls_pending(conn->ssl));
 }
 
 static void on_connect_decided(struct er_load_conn *conn) {
@@ -339,6 +326,23 @@ static void on_connect_decided(struct er_load_conn *conn) {
     on_socket(conn, error);
 }
 
+static void flush(struct er_load_conn *conn) {
+    if (conn->h2) {
+        er_load_h2_flush(conn);
+    } else if (conn->state == ER_CONN_SENDING) {
+        er_load_h1_flush(conn);
+    }
+}
+
+void er_load_conns_flush(struct er_load_worker *worker) {
+    while (worker->dirty) {
+        struct er_load_conn *conn = worker->dirty;
+        worker->dirty = conn->dirty;
+        conn->is_dirty = false;
+        er_load_h2_flush(conn);
+    }
+}
+
 void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable) {
     struct er_load_worker *worker = conn->worker;
     if (conn->state == ER_CONN_CONNECTING) {
@@ -348,7 +352,7 @@ void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable)
     } else if (conn->state == ER_CONN_SHAKING) {
         on_socket(conn, 0);
     } else {
-        if (writable && conn->state == ER_CONN_SENDING) {
+        if (writable) {
             flush(conn);
         }
         if (readable && conn->state != ER_CONN_CLOSED) {

@@ -12,12 +12,12 @@
 #include <unistd.h>
 
 enum { EVENTS = 256 };
-enum { SHELVE = 1, STOP = 2 };            // what the loop's thread asks for
+enum { SHELVE = 1, STOP = 2, BEGIN = 4 }; // what the loop's thread asks for
 static const int64_t look_ns = 250000000; // how often figures are gathered
 
 struct figures { // of a worker, beside its statistics
     size_t in_flight, connections;
-    uint64_t capped, unsent, aborted, opened, starved;
+    uint64_t capped, unsent, aborted, opened, starved, resent;
     int64_t ended, oldest;
 };
 
@@ -32,10 +32,12 @@ struct member {
     struct er_load_conn *dead; // closed, freed when the batch of events is done
     _Atomic unsigned asked;
     _Atomic bool shelved; // the shelf is the loop's until it clears this
-    _Atomic bool finished;
+    _Atomic bool finished, warmed;
     struct er_load_stats shelf;
-    struct figures figures; // as of the shelf
-    uint32_t *in_flight;    // what this member has added to each second
+    struct er_load_stats *target_shelves; // where there are several targets
+    struct figures figures;               // as of the shelf
+    uint32_t *in_flight;                  // what this member has added to each second; a row a target after that
+    size_t seconds;                       // of a row
 };
 
 struct er_load_crew {
@@ -44,6 +46,7 @@ struct er_load_crew {
     struct er_timer timer;
     struct member *members;
     size_t count;
+    int64_t start; // on the run's clock, once all are warm
 };
 
 static struct member *member_of(struct er_load_worker *worker) { return (struct member *)worker; }
@@ -79,6 +82,11 @@ static void thread_unwatch(struct er_load_conn *conn) {
 
 static void thread_finished(struct er_load_worker *worker) { (void)worker; } // its loop sees the phase
 
+static void thread_warmed(struct er_load_worker *worker) {
+    atomic_store_explicit(&member_of(worker)->warmed, true, memory_order_release);
+    uv_async_send(&member_of(worker)->crew->async);
+}
+
 static const struct er_load_io thread_io = {
     .now = thread_now,
     .wake_at = thread_wake_at,
@@ -86,6 +94,7 @@ static const struct er_load_io thread_io = {
     .want_write = thread_want_write,
     .unwatch = thread_unwatch,
     .finished = thread_finished,
+    .warmed = thread_warmed,
 };
 
 static void bury(struct member *member) {
@@ -96,13 +105,24 @@ static void bury(struct member *member) {
     }
 }
 
+static void swap(struct er_load_stats *counted, struct er_load_stats *shelf) {
+    struct er_load_stats full = *counted;
+    *counted = *shelf;
+    counted->in_flight = full.in_flight;
+    counted->second_noted = full.second_noted;
+    *shelf = full;
+}
+
+static size_t several(const struct er_load_worker *worker) {
+    return worker->config.target_count > 1 ? worker->config.target_count : 0;
+}
+
 static void shelve(struct member *member) {
     struct er_load_worker *worker = &member->worker;
-    struct er_load_stats full = worker->stats;
-    worker->stats = member->shelf;
-    worker->stats.in_flight = full.in_flight;
-    worker->stats.second_noted = full.second_noted;
-    member->shelf = full;
+    swap(&worker->stats, &member->shelf);
+    for (size_t i = 0; i < several(worker); i++) {
+        swap(&worker->pools[i].stats, &member->target_shelves[i]);
+    }
     member->figures = (struct figures){.in_flight = worker->in_flight,
                                        .connections = worker->connections,
                                        .capped = worker->capped,
@@ -110,6 +130,7 @@ static void shelve(struct member *member) {
                                        .aborted = worker->aborted,
                                        .opened = worker->opened,
                                        .starved = worker->starved,
+                                       .resent = worker->resent,
                                        .ended = worker->ended,
                                        .oldest = er_load_worker_oldest(worker)};
     atomic_store_explicit(&member->shelved, true, memory_order_release);
@@ -118,6 +139,10 @@ static void shelve(struct member *member) {
 
 static void obey(struct member *member) {
     unsigned asked = atomic_exchange_explicit(&member->asked, 0, memory_order_acquire);
+    if (asked & BEGIN) {
+        er_load_worker_begin(&member->worker, member->crew->start);
+        er_load_worker_wake(&member->worker);
+    }
     if (asked & STOP) {
         er_load_worker_stop(&member->worker);
     }
@@ -192,7 +217,7 @@ static void add_up(struct er_load_crew *crew) {
     struct er_load_worker *lead = &crew->load->worker;
     int64_t oldest = INT64_MAX;
     lead->in_flight = lead->connections = 0;
-    lead->capped = lead->unsent = lead->aborted = lead->opened = lead->starved = 0;
+    lead->capped = lead->unsent = lead->aborted = lead->opened = lead->starved = lead->resent = 0;
     for (size_t i = 0; i < crew->count; i++) {
         const struct figures *figures = &crew->members[i].figures;
         lead->in_flight += figures->in_flight;
@@ -202,14 +227,23 @@ static void add_up(struct er_load_crew *crew) {
         lead->aborted += figures->aborted;
         lead->opened += figures->opened;
         lead->starved += figures->starved;
+        lead->resent += figures->resent;
         lead->ended = figures->ended > lead->ended ? figures->ended : lead->ended;
         oldest = figures->oldest < oldest ? figures->oldest : oldest;
     }
     er_load_stats_settle(&lead->stats, oldest);
+    for (size_t i = 0; i < several(lead); i++) {
+        er_load_stats_settle(&lead->pools[i].stats, oldest);
+    }
 }
 
 static void take_shelf(struct member *member) {
-    er_load_stats_drain(&member->load->worker.stats, &member->shelf, member->in_flight);
+    struct er_load_worker *lead = &member->load->worker;
+    er_load_stats_drain(&lead->stats, &member->shelf, member->in_flight);
+    for (size_t i = 0; i < several(lead); i++) {
+        er_load_stats_drain(&lead->pools[i].stats, &member->target_shelves[i],
+                            member->in_flight + (i + 1) * member->seconds);
+    }
     atomic_store_explicit(&member->shelved, false, memory_order_release);
 }
 
@@ -254,12 +288,33 @@ void er_load_crew_stop(struct er_load_crew *crew) {
     add_up(crew);
 }
 
+static bool all_warmed(const struct er_load_crew *crew) {
+    for (size_t i = 0; i < crew->count; i++) {
+        if (!atomic_load_explicit(&crew->members[i].warmed, memory_order_acquire)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// A little later, so that none is late for the first request.
+static void begin_if_warm(struct er_load_crew *crew) {
+    if (crew->start || !crew->load->worker.config.warm || !all_warmed(crew)) {
+        return;
+    }
+    crew->start = crew->load->worker.start = er_now(crew->load->rt) + 2000000;
+    for (size_t i = 0; i < crew->count; i++) {
+        ask(&crew->members[i], BEGIN);
+    }
+}
+
 static void on_async(uv_async_t *async) {
     struct er_load_crew *crew = async->data;
     if (!crew->load) {
         return; // closing
     }
     er_touch(crew->load->rt);
+    begin_if_warm(crew);
     for (size_t i = 0; i < crew->count; i++) {
         if (atomic_load_explicit(&crew->members[i].shelved, memory_order_acquire)) {
             take_shelf(&crew->members[i]);
@@ -288,8 +343,12 @@ static void release_member(struct member *member) {
     if (member->epoll >= 0) {
         close(member->epoll);
     }
+    for (size_t i = 0; member->target_shelves && i < several(&member->worker); i++) {
+        er_load_stats_release(&member->target_shelves[i]);
+    }
     er_load_worker_release(&member->worker);
     er_load_stats_release(&member->shelf);
+    er_free(member->target_shelves);
     er_free(member->in_flight);
 }
 
@@ -315,7 +374,9 @@ static struct er_load_config config_of(const struct er_load *load, size_t index,
     config.first = index;
     config.step = count;
     config.ring = load->rings ? &load->rings[index] : NULL;
+    config.samples = load->samples ? &load->samples[index] : NULL;
     config.max_connections = share(config.max_connections, index, count);
+    config.warm = share(config.warm, index, count);
     config.closed = share(config.closed, index, count);
     return config;
 }
@@ -328,21 +389,36 @@ static bool open_files(struct member *member) {
            epoll_ctl(member->epoll, EPOLL_CTL_ADD, member->bell, &event) == 0;
 }
 
+// Counts as the worker's own do, and the loop's thread settles for all.
+static bool init_shelf(struct er_load_stats *shelf, struct er_load_stats *counted,
+                       const struct er_load_config *config) {
+    int64_t length = (int64_t)(config->plan->seconds * 1e9) + config->timeout;
+    bool ready = er_load_stats_init(shelf, config->slices, config->slice_count, length) == ER_OK;
+    counted->keep_live = shelf->keep_live = true;
+    return ready;
+}
+
+static bool init_shelves(struct member *member, const struct er_load_config *config) {
+    size_t targets = several(&member->worker);
+    member->seconds = member->worker.stats.second_count;
+    member->in_flight = er_calloc((targets + 1) * member->seconds, sizeof *member->in_flight);
+    member->target_shelves = er_calloc(targets + 1, sizeof *member->target_shelves);
+    bool ready =
+        member->in_flight && member->target_shelves && init_shelf(&member->shelf, &member->worker.stats, config);
+    for (size_t i = 0; ready && i < targets; i++) {
+        ready = init_shelf(&member->target_shelves[i], &member->worker.pools[i].stats, config);
+    }
+    return ready;
+}
+
 static bool init_member(struct er_load_crew *crew, size_t index) {
     struct member *member = &crew->members[index];
     struct er_load_config config = config_of(crew->load, index, crew->count);
-    int64_t length = (int64_t)(config.plan->seconds * 1e9) + config.timeout;
     member->load = crew->load;
     member->crew = crew;
     member->wake = INT64_MAX;
-    member->in_flight = er_calloc(crew->load->worker.stats.second_count, sizeof *member->in_flight);
-    if (er_load_worker_init(&member->worker, &config, &thread_io) != ER_OK ||
-        er_load_stats_init(&member->shelf, config.slices, config.slice_count, length) != ER_OK || !member->in_flight ||
-        !open_files(member)) {
-        return false;
-    }
-    member->worker.stats.keep_live = member->shelf.keep_live = true;
-    return true;
+    return er_load_worker_init(&member->worker, &config, &thread_io) == ER_OK && init_shelves(member, &config) &&
+           open_files(member);
 }
 
 // Signals are the host's: a thread that inherits this mask gets none.
@@ -358,7 +434,11 @@ static bool start_thread(struct member *member) {
 static bool launch(struct er_load_crew *crew) {
     for (size_t i = 0; i < crew->count; i++) {
         struct member *member = &crew->members[i];
-        er_load_worker_begin(&member->worker, crew->load->worker.start);
+        if (crew->load->worker.config.warm) {
+            er_load_worker_warm(&member->worker);
+        } else {
+            er_load_worker_begin(&member->worker, crew->load->worker.start);
+        }
         if (!start_thread(member)) {
             return false;
         }

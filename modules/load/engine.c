@@ -3,7 +3,7 @@
 
 #include "crew.h"
 
-#include <string.h>
+#include <stdio.h>
 #include <sys/resource.h>
 
 struct watcher {
@@ -58,21 +58,34 @@ static enum er_status loop_watch(struct er_load_conn *conn) {
     return ER_OK;
 }
 
-static void destroy(struct er_load *load) {
-    for (size_t i = 0; i < load->request_count; i++) {
-        er_free_secret((char *)load->requests[i].bytes, load->requests[i].length);
+static void release_target(struct er_load_target *target) {
+    for (size_t i = 0; i < target->request_count; i++) {
+        er_load_request_release(&target->requests[i]);
     }
+    er_free(target->requests);
+    er_tls_release(&target->tls);
+}
+
+static void release_rings(struct er_load_ring *rings, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        er_load_ring_release(&rings[i]);
+    }
+    er_free(rings);
+}
+
+static void destroy(struct er_load *load) {
     if (load->started) {
         er_load_worker_release(&load->worker);
     }
     er_plan_release(&load->plan);
-    er_free(load->requests);
-    for (size_t i = 0; i < load->ring_count; i++) {
-        er_load_ring_release(&load->rings[i]);
+    for (size_t i = 0; i < load->target_count; i++) {
+        release_target(&load->targets[i]);
     }
-    er_free(load->rings);
-    er_tls_release(&load->tls);
-    er_free(load->contains);
+    release_rings(load->rings, load->ring_count);
+    release_rings(load->samples, load->sample_count);
+    er_load_check_release(&load->worker.config.check);
+    er_free(load->targets);
+    er_free(load->turns);
     er_free(load->slices);
     er_free(load);
 }
@@ -124,42 +137,106 @@ struct er_load *er_load_new(struct er_runtime *rt) {
     return load;
 }
 
-enum er_status er_load_add_request(struct er_load *load, const char *bytes, size_t length) {
-    struct er_load_request *requests = er_realloc(load->requests, (load->request_count + 1) * sizeof *requests);
-    if (!requests) {
+enum er_status er_load_add_targets(struct er_load *load, size_t count) {
+    load->targets = er_calloc(count, sizeof *load->targets);
+    load->target_count = load->targets ? count : 0;
+    return load->targets ? ER_OK : ER_NO_MEMORY;
+}
+
+static enum er_load_protocol protocol_of(const struct er_load *load, size_t target) {
+    enum er_load_protocol protocol = load->worker.config.protocol;
+    return protocol != ER_LOAD_HTTP1 && load->targets[target].tls.context ? ER_LOAD_H2_TLS : protocol;
+}
+
+enum er_status er_load_add_request(struct er_load *load, size_t target, const char *bytes, size_t length) {
+    struct er_load_target *into = &load->targets[target];
+    size_t count = into->request_count;
+    if ((count & (count - 1)) == 0) { // room for 1, 2, 4 ...
+        struct er_load_request *more = er_realloc(into->requests, (count ? 2 * count : 1) * sizeof *more);
+        if (!more) {
+            return ER_NO_MEMORY;
+        }
+        into->requests = more;
+    }
+    enum er_status status =
+        er_load_request_init(&into->requests[count], bytes, length, target, protocol_of(load, target));
+    into->request_count += status == ER_OK;
+    return status;
+}
+
+enum er_status er_load_set_turns(struct er_load *load, const uint32_t *targets, size_t count) {
+    load->turns = er_calloc(count, sizeof *load->turns);
+    if (!load->turns) {
         return ER_NO_MEMORY;
     }
-    load->requests = requests;
-    char *copy = er_strndup(bytes, length);
-    if (!copy) {
-        return ER_NO_MEMORY;
+    load->turn_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct er_load_target *target = &load->targets[targets[i]];
+        load->turns[i] = (struct er_load_turn){targets[i], (uint32_t)target->weight++};
     }
-    requests[load->request_count++] = (struct er_load_request){copy, length};
     return ER_OK;
 }
 
-enum er_status er_load_add_rings(struct er_load *load, size_t capacity) {
-    size_t count = load->threads && er_clock_kind(load->rt) == ER_CLOCK_REAL ? load->threads : 1;
-    load->rings = er_calloc(count, sizeof *load->rings);
-    for (size_t i = 0; load->rings && i < count; i++) {
-        if (er_load_ring_init(&load->rings[i], capacity) != ER_OK) {
-            return ER_NO_MEMORY;
-        }
-        load->ring_count++;
-    }
-    return load->rings ? ER_OK : ER_NO_MEMORY;
+static size_t workers(const struct er_load *load) {
+    return load->threads && er_clock_kind(load->rt) == ER_CLOCK_REAL ? load->threads : 1;
 }
 
-enum er_status er_load_feed(struct er_load *load, const char *bytes, size_t length) {
-    enum er_status status = er_load_ring_put(&load->rings[load->fed % load->ring_count], bytes, length);
+static enum er_status add_rings(struct er_load_ring **rings, size_t *made, size_t count, size_t capacity) {
+    *rings = er_calloc(count, sizeof **rings);
+    for (size_t i = 0; *rings && i < count; i++) {
+        if (er_load_ring_init(&(*rings)[i], capacity) != ER_OK) {
+            return ER_NO_MEMORY;
+        }
+        ++*made;
+    }
+    return *rings ? ER_OK : ER_NO_MEMORY;
+}
+
+enum er_status er_load_add_rings(struct er_load *load, size_t capacity) {
+    return add_rings(&load->rings, &load->ring_count, workers(load), capacity);
+}
+
+enum er_status er_load_feed(struct er_load *load, size_t target, const char *bytes, size_t length) {
+    struct er_load_ring *ring = &load->rings[load->fed % load->ring_count];
+    if (er_load_ring_full(ring)) {
+        return ER_QUOTA;
+    }
+    struct er_load_request request;
+    enum er_status status = er_load_request_init(&request, bytes, length, target, protocol_of(load, target));
     if (status != ER_OK) {
         return status;
     }
+    er_load_ring_put(ring, request);
     load->fed++;
     if (load->started && !load->crew && load->worker.hungry) {
         er_load_worker_wake(&load->worker);
     }
     return ER_OK;
+}
+
+enum er_status er_load_add_samples(struct er_load *load, size_t capacity) {
+    return add_rings(&load->samples, &load->sample_count, workers(load), capacity);
+}
+
+bool er_load_next_sample(struct er_load *load, struct er_load_request *sample) {
+    for (size_t i = 0; i < load->sample_count; i++) {
+        if (er_load_ring_take(&load->samples[i], sample)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void er_load_reject(struct er_load *load, const struct er_load_sample *sample, const char *why) {
+    struct er_load_worker *worker = &load->worker;
+    struct er_load_example example = {
+        .outcome = ER_LOAD_CHECK, .status = sample->status, .target = sample->target, .planned = sample->planned};
+    snprintf(example.text, sizeof example.text, "%s", why);
+    er_load_stats_example(&worker->stats, &example);
+    er_load_stats_reject(&worker->stats, sample->planned);
+    if (worker->config.target_count > 1) {
+        er_load_stats_reject(&worker->pools[sample->target].stats, sample->planned);
+    }
 }
 
 // In one process with its server each connection takes two files, and the server's own calls take more.
@@ -200,11 +277,12 @@ static enum er_status allow_files(struct er_load_config *config, struct er_error
 enum er_status er_load_start(struct er_load *load, struct er_error *err) {
     struct er_load_config *config = &load->worker.config;
     config->plan = &load->plan;
-    config->requests = load->requests;
-    config->request_count = load->request_count;
-    config->check.contains = load->contains;
+    config->targets = load->targets;
+    config->target_count = load->target_count;
+    config->turns = load->turns;
+    config->turn_count = load->turn_count;
     config->ring = load->rings;
-    config->tls = load->tls.context ? &load->tls : NULL;
+    config->samples = load->samples;
     config->slices = load->slices;
     enum er_status status = allow_files(config, err);
     if (status != ER_OK) {

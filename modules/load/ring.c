@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ring.h"
 
-#include <string.h>
-
 enum er_status er_load_ring_init(struct er_load_ring *ring, size_t capacity) {
     *ring = (struct er_load_ring){.capacity = capacity};
     ring->slots = er_calloc(capacity, sizeof *ring->slots);
     return ring->slots ? ER_OK : ER_NO_MEMORY;
-}
-
-void er_load_request_release(struct er_load_request *request) {
-    er_free_secret((char *)request->bytes, request->length);
-    *request = (struct er_load_request){0};
 }
 
 void er_load_ring_release(struct er_load_ring *ring) {
@@ -23,26 +16,34 @@ void er_load_ring_release(struct er_load_ring *ring) {
     ring->slots = NULL;
 }
 
-enum er_status er_load_ring_put(struct er_load_ring *ring, const char *bytes, size_t length) {
+bool er_load_ring_full(struct er_load_ring *ring) {
     size_t put = atomic_load_explicit(&ring->put, memory_order_relaxed);
-    if (put - atomic_load_explicit(&ring->taken, memory_order_acquire) == ring->capacity) {
+    return put - atomic_load_explicit(&ring->taken, memory_order_acquire) == ring->capacity;
+}
+
+enum er_status er_load_ring_put(struct er_load_ring *ring, struct er_load_request request) {
+    if (er_load_ring_full(ring)) {
         return ER_QUOTA;
     }
-    char *copy = er_strndup(bytes, length);
-    if (!copy) {
-        return ER_NO_MEMORY;
-    }
-    ring->slots[put % ring->capacity] = (struct er_load_request){copy, length};
+    size_t put = atomic_load_explicit(&ring->put, memory_order_relaxed);
+    ring->slots[put % ring->capacity] = request;
     atomic_store_explicit(&ring->put, put + 1, memory_order_release);
     return ER_OK;
 }
 
-bool er_load_ring_take(struct er_load_ring *ring, struct er_load_request *request) {
+const struct er_load_request *er_load_ring_peek(struct er_load_ring *ring) {
     size_t taken = atomic_load_explicit(&ring->taken, memory_order_relaxed);
-    if (taken == atomic_load_explicit(&ring->put, memory_order_acquire)) {
+    bool empty = taken == atomic_load_explicit(&ring->put, memory_order_acquire);
+    return empty ? NULL : &ring->slots[taken % ring->capacity];
+}
+
+bool er_load_ring_take(struct er_load_ring *ring, struct er_load_request *request) {
+    const struct er_load_request *next = er_load_ring_peek(ring);
+    if (!next) {
         return false;
     }
-    *request = ring->slots[taken % ring->capacity];
+    *request = *next;
+    size_t taken = atomic_load_explicit(&ring->taken, memory_order_relaxed);
     atomic_store_explicit(&ring->taken, taken + 1, memory_order_release);
     return true;
 }

@@ -107,8 +107,10 @@ void er_load_stats_in_flight(struct er_load_stats *stats, int64_t now, size_t in
     note_in_flight(&stats->seconds[index], in_flight);
 }
 
-void er_load_stats_sent(struct er_load_stats *stats, int64_t planned, int64_t now) {
-    second_at(stats, now)->sent++;
+void er_load_stats_sent(struct er_load_stats *stats, int64_t planned, int64_t now, size_t bytes) {
+    struct er_load_second *second = second_at(stats, now);
+    second->sent++;
+    second->bytes_out += bytes;
     stats->sent++;
     er_hdr_record(&stats->lateness, now > planned ? (uint64_t)(now - planned) / 1000 : 0);
 }
@@ -155,27 +157,40 @@ static void record_second(struct er_load_stats *stats, struct er_load_second *se
     }
 }
 
-static void end_in_slice(struct er_load_slice *slice, int64_t planned, uint64_t latency, enum er_load_outcome outcome) {
-    if (planned < slice->from || planned >= slice->to) {
-        return;
-    }
+static bool within(const struct er_load_slice *slice, int64_t planned) {
+    return planned >= slice->from && planned < slice->to;
+}
+
+static void end_in_slice(struct er_load_slice *slice, uint64_t latency, enum er_load_outcome outcome, uint64_t bytes) {
     slice->outcomes[outcome]++;
+    slice->bytes += bytes;
     if (has_latency(outcome)) {
         er_hdr_record(&slice->latency, latency);
     }
 }
 
-void er_load_stats_end(struct er_load_stats *stats, int64_t planned, int64_t now, enum er_load_outcome outcome) {
+void er_load_stats_end(struct er_load_stats *stats, int64_t planned, int64_t now, enum er_load_outcome outcome,
+                       uint64_t bytes) {
     uint64_t latency = microseconds(now - planned);
     for (size_t i = 0; i < stats->slice_count; i++) {
-        end_in_slice(&stats->slices[i], planned, latency, outcome);
+        if (within(&stats->slices[i], planned)) {
+            end_in_slice(&stats->slices[i], latency, outcome, bytes);
+        }
     }
     struct er_load_second *second = second_at(stats, planned);
     second->ok += outcome == ER_LOAD_OK;
     second->errors += outcome != ER_LOAD_OK;
+    second->bytes_in += bytes;
     if (has_latency(outcome)) {
         record_second(stats, second, latency);
     }
+}
+
+void er_load_stats_reject(struct er_load_stats *stats, int64_t planned) {
+    for (size_t i = 0; i < stats->slice_count; i++) {
+        stats->slices[i].rejected += within(&stats->slices[i], planned);
+    }
+    second_at(stats, planned)->rejected++;
 }
 
 static uint32_t percentile(const struct er_hdr *hdr, double percent) {
@@ -184,9 +199,11 @@ static uint32_t percentile(const struct er_hdr *hdr, double percent) {
 }
 
 static void read_percentiles(struct er_load_second *second) {
-    second->p50 = percentile(second->live, 50);
-    second->p95 = percentile(second->live, 95);
-    second->p99 = percentile(second->live, 99);
+    static const double percents[ER_LOAD_PERCENTILES] = {50, 90, 95, 99, 99.9, 99.99, 100};
+    for (size_t i = 0; i < ER_LOAD_PERCENTILES; i++) {
+        second->percentiles[i] = percentile(second->live, percents[i]);
+    }
+    second->mean = (float)er_hdr_mean(second->live);
 }
 
 static void settle_second(struct er_load_stats *stats, struct er_load_second *second) {
@@ -219,6 +236,8 @@ static void drain_slice(struct er_load_slice *into, struct er_load_slice *from) 
         into->outcomes[i] += from->outcomes[i];
         from->outcomes[i] = 0;
     }
+    into->bytes += from->bytes;
+    from->bytes = 0;
     drain_hdr(&into->latency, &from->latency);
 }
 
@@ -243,6 +262,8 @@ static void drain_second(struct er_load_stats *into, struct er_load_stats *from,
     second->sent += other->sent;
     second->ok += other->ok;
     second->errors += other->errors;
+    second->bytes_in += other->bytes_in;
+    second->bytes_out += other->bytes_out;
     if (other->in_flight > *in_flight) {
         second->in_flight += other->in_flight - *in_flight;
         *in_flight = other->in_flight;
@@ -261,6 +282,7 @@ static void drain_rest(struct er_load_stats *into, struct er_load_stats *from) {
     }
     from->sent = from->bytes_in = from->bytes_out = 0;
     from->example_count = 0;
+    memset(from->examples_of, 0, sizeof from->examples_of);
 }
 
 void er_load_stats_drain(struct er_load_stats *into, struct er_load_stats *from, uint32_t *in_flight) {
@@ -275,8 +297,13 @@ void er_load_stats_drain(struct er_load_stats *into, struct er_load_stats *from,
     drain_rest(into, from);
 }
 
+bool er_load_stats_wants(const struct er_load_stats *stats, enum er_load_outcome outcome) {
+    return outcome != ER_LOAD_OK && stats->examples_of[outcome] < ER_LOAD_EXAMPLES;
+}
+
 void er_load_stats_example(struct er_load_stats *stats, const struct er_load_example *example) {
-    if (stats->example_count < ER_LOAD_EXAMPLES) {
+    if (er_load_stats_wants(stats, example->outcome)) {
+        stats->examples_of[example->outcome]++;
         stats->examples[stats->example_count++] = *example;
     }
 }

@@ -102,7 +102,7 @@ static int l_start(lua_State *L) {
         return er_push_fail(L, &err);
     }
     struct er_runtime *rt = er_runtime_of(L);
-    struct er_tls_options tls = {o.tls_host, o.ca_file, NULL, o.verify, er_now(rt)};
+    struct er_tls_options tls = {o.tls_host, o.ca_file, NULL, o.verify, false, er_now(rt)};
     if (er_oss_engine_new(rt, &options, o.tls_host ? &tls : NULL, &box->engine, &err) != ER_OK) {
         return er_push_fail(L, &err);
     }

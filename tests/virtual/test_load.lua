@@ -152,7 +152,7 @@ t.test("load_counts_errors_by_kind_and_keeps_examples", function()
     t.eq(result.latency.count, 80) -- resets have no latency; time-outs count as their time-out
     near(result.latency.max, 3.0, "max")
     t.eq(result.thresholds[1], { text = "errors<50%", metric = "errors", value = 0.8, limit = 0.5, ok = false })
-    t.eq(#result.examples, 8)
+    t.eq(#result.examples, 12) -- three of each kind
     t.eq(result.examples[1].kind, "status_5xx")
     t.eq(result.examples[1].status, 503)
     t.eq(result.examples[1].text, "busy")

@@ -8,19 +8,30 @@ M.options = {
   { name = "plan", arg = "PLAN", help = "phases instead of --rate: 0..60:2m, 60:12m, pause:10s" },
   { name = "connections", arg = "N", short = "c", type = "integer",
     help = "closed loop: N connections, each sends when it was answered" },
+  { name = "think", arg = "TIME", help = "in a closed loop: between an answer and the next request" },
   { name = "threads", arg = "N", type = "integer",
     help = "threads that send (default: one a core, less one); 0 sends from the main thread" },
   { name = "trace", arg = "FILE", help = "replay a CSV file: time stamps, or a rate or count an interval" },
   { name = "speed", arg = "X", help = "replay the trace X times as fast" },
   { name = "scale", arg = "X", help = "send X times as many requests as the trace" },
   { name = "part", arg = "FROM..TO", help = "replay this part of the trace, as 1h..2h" },
+  { name = "column", arg = "KIND=NAME", many = true,
+    help = "of the trace: time, rate, count, weight (requests of a row) or size (bytes of its body)" },
+  { name = "interval", arg = "TIME", help = "of the trace: how long a row's rate or count lasts (default: the usual distance)" },
   { name = "arrivals", arg = "KIND", values = { "even", "poisson" }, help = "how requests lie within a second (default even)" },
   { name = "seed", arg = "N", type = "integer", help = "seed of the Poisson arrivals (default 1)" },
   { name = "method", arg = "METHOD", short = "X", help = "default GET, or POST with a body" },
   { name = "header", arg = "LINE", short = "H", many = true, help = "'Name: value'; may be given more than once" },
   { name = "body", arg = "TEXT", short = "d", many = true, help = "the body, or @FILE; several are sent in turn" },
+  { name = "weights", arg = "LIST", help = "of several URLs: 3,1 sends three of four requests to the first" },
+  { name = "http", arg = "VERSION", values = { "1.1", "2" }, help = "default 1.1; 2 on http:// is spoken from the first byte" },
+  { name = "streams", arg = "N", type = "integer",
+    help = "of HTTP/2: requests at one time on a connection (default 100, in a closed loop 1)" },
   { name = "timeout", arg = "TIME", help = "of a request, from its planned time (default 30s)" },
   { name = "max-connections", arg = "N", type = "integer", help = "connections at one time (default 4096)" },
+  { name = "warm", arg = "N", type = "integer", help = "connections that are opened before the plan begins" },
+  { name = "max-requests", arg = "N", type = "integer", help = "refuse a plan of more (default 50 million)" },
+  { name = "max-lateness", arg = "TIME", help = "the run is not valid when p99 of sent minus planned is above it (default 50ms)" },
   { name = "no-keep-alive", help = "a connection for each request" },
   { name = "connect-to", arg = "PLACE", help = "unix:/path or address:port instead of the URL's host" },
   { name = "cacert", arg = "FILE", help = "certificates that an https target is checked against (the system's)" },
@@ -28,9 +39,14 @@ M.options = {
   { name = "allow", arg = "HOST", many = true, help = "a public host that is yours to load" },
   { name = "status", arg = "CODE", type = "integer", help = "the only good status; else 200 to 399 are good" },
   { name = "contains", arg = "TEXT", help = "a good answer's body holds it" },
+  { name = "json-field", arg = "FIELD",
+    help = "a good answer is JSON with this field, as predictions[0]; FIELD=VALUE: and it has this value" },
+  { name = "min-size", arg = "BYTES", type = "integer", help = "a good answer's body is at least as long" },
+  { name = "max-size", arg = "BYTES", type = "integer", help = "and at most as long" },
   { name = "threshold", arg = "TEXT", short = "t", many = true,
     help = "as p95<250ms, errors<0.1%, rate>=0.99; may be given more than once" },
   { name = "window", arg = "FROM..TO", help = "the part of the plan that the thresholds judge" },
+  { name = "warmup", arg = "TIME", help = "the thresholds do not judge this much of the beginning" },
   { name = "abort-after", arg = "TIME", help = "from then on a broken threshold ends the run" },
   { name = "find-max", arg = "LIST",
     help = "the highest rate that keeps these thresholds, as 'p99<200ms,errors<0.1%'; --duration is each trial's" },
@@ -46,7 +62,7 @@ M.options = {
 }
 
 M.verb = {
-  name = "load", args = "URL | compare A B", module = "eirun.cli.load",
+  name = "load", args = "URL... | compare A B", module = "eirun.cli.load",
   summary = "load an HTTP service at a planned rate and judge its latency",
   text = { "Requests go out at their planned times whatever the server does, and latency counts from there; with --connections a closed "
     .. "loop sends as fast as it is answered. Give one of --rate, --plan, --trace and --connections.",
@@ -57,6 +73,16 @@ M.verb = {
 
 local function usage(text)
   require("eirun.errors").raise("invalid", text, { code = "usage" })
+end
+
+-- What is wrong before anything is sent is wrong usage.
+local function before_start(fn, ...)
+  local ok, found = pcall(fn, ...)
+  if ok then return found end
+  if type(found) == "table" and found.kind == "invalid" and not found.excerpt then
+    usage(found.message:gsub("^load%.run: ", "") .. (found.hint and "; " .. found.hint or ""))
+  end
+  error(found, 0)
 end
 
 local function number(options, key)
@@ -76,12 +102,20 @@ local function window(text)
   return text and require("eirun.load.plantext").window(text)
 end
 
+local column_kinds = { time = true, rate = true, count = true, weight = true, size = true }
+
 local function trace_phase(options)
   local part = window(options.part) or {}
-  return {
+  local phase = {
     kind = "trace", file = options.trace, speed = number(options, "speed"), scale = number(options, "scale"),
-    from = part.from, to = part.to,
+    from = part.from, to = part.to, interval = duration(options.interval),
   }
+  for _, text in ipairs(options.column or {}) do
+    local kind, name = text:match("^(%a+)=(.+)$")
+    if not column_kinds[kind] then usage(("--column wants time, rate, count, weight or size, as in size=BYTES, not '%s'"):format(text)) end
+    phase[kind] = name
+  end
+  return phase
 end
 
 local function plan_of(options)
@@ -102,6 +136,29 @@ local function headers_of(lines)
   return list
 end
 
+-- VALUE is taken as JSON where it is JSON, else as a text.
+local function json_field(text)
+  if not text then return nil end
+  local field, value = text:match("^([^=]+)=(.*)$")
+  if not field then return text end
+  local decoded = require("eirun.core.json").decode(value)
+  return { field = field, equals = decoded == nil and value or decoded }
+end
+
+local function targets_of(urls, options)
+  if not urls[2] then
+    if options.weights then usage "--weights goes with several URLs" end
+    return nil
+  end
+  local weights, targets = {}, {}
+  for part in (options.weights or ""):gmatch "[^,]+" do
+    weights[#weights + 1] = math.tointeger(tonumber(part)) or usage "--weights wants whole numbers, as 3,1"
+  end
+  if options.weights and #weights ~= #urls then usage(("--weights names %d of %d URLs"):format(#weights, #urls)) end
+  for i, url in ipairs(urls) do targets[i] = { url = url, weight = weights[i] } end
+  return targets
+end
+
 local function bodies_of(texts)
   if not texts then return nil end
   local fs, errors = require "eirun.core.fs", require "eirun.errors"
@@ -113,9 +170,15 @@ local function bodies_of(texts)
   return bodies
 end
 
-local function load_options(url, options)
+local function load_options(urls, options)
+  local targets = targets_of(urls, options)
   return {
-    url = url, plan = not options.find_max and plan_of(options) or nil, connections = options.connections, threads = options.threads,
+    url = not targets and urls[1] or nil, targets = targets, http = options.http, streams = options.streams, warm = options.warm,
+    think = duration(options.think), max_requests = options.max_requests, max_lateness = duration(options.max_lateness),
+    warmup = duration(options.warmup),
+    json = json_field(options.json_field),
+    size = (options.min_size or options.max_size) and { min = options.min_size, max = options.max_size } or nil,
+    plan = not options.find_max and plan_of(options) or nil, connections = options.connections, threads = options.threads,
     duration = options.connections and (duration(options.duration) or 10),
     arrivals = options.arrivals, seed = options.seed, method = options.method,
     headers = headers_of(options.header), bodies = bodies_of(options.body), timeout = duration(options.timeout),
@@ -172,7 +235,7 @@ local function show_plan(opts)
     local t = i * plan.seconds / 200
     points[#points + 1] = { t, phases.mean_rate(plan, t, t + step) }
   end
-  term.write(1, ("%s\n%.0f requests in %.1f s\n"):format(opts.url, plan.requests, plan.seconds))
+  term.write(1, ("%s\n%.0f requests in %.1f s\n"):format(opts.url or opts.targets[1].url .. " and others", plan.requests, plan.seconds))
   term.write(1, chart.draw({ series = { { name = "planned", unit = "/s", points = points } } }, chart.terminal(1)))
   return 0
 end
@@ -199,7 +262,9 @@ local function find_max(opts, options)
   if options.json then
     term.write(1, require("eirun.core.json").encode(found) .. "\n")
   else
-    term.write(1, ("%.4g requests a second hold%s\n"):format(found.rate, found.limited and ", the most that was tried" or ""))
+    local beyond = found.limited and ", the most that was tried" or found.breaks_at and (", %.4g do not"):format(found.breaks_at) or ""
+    term.write(1, ("%.4g requests a second hold%s\n"):format(found.rate, beyond))
+    if found.by_generator then term.write(1, ("the limit is this machine's, not the server's: %s\n"):format(found.by_generator)) end
   end
   return found.rate > 0 and 0 or 4
 end
@@ -241,18 +306,17 @@ end
 function M.run(options, words)
   local url = words[1] or usage "load what? give a URL"
   if url == "compare" then return compare(options, words) end
-  if words[2] then usage(("load takes one URL; '%s' is one word too many"):format(words[2])) end
-  local opts = load_options(url, options)
-  if options.dry_run then return show_plan(opts) end
+  local opts = before_start(load_options, words, options)
+  if options.dry_run then return before_start(show_plan, opts) end
   local session <close> = options.sandbox and open_sandbox(options) or nil -- luacheck: ignore
-  if options.find_max then return find_max(opts, options) end
+  if options.find_max then return before_start(find_max, opts, options) end
   local clear
   opts.progress, clear = live_view(options)
   opts.on_cancel = function(result)
     clear()
     tell(result, options)
   end
-  local result = require("eirun.load").run(opts)
+  local result = before_start(require("eirun.load").run, opts)
   clear()
   tell(result, options)
   return result.ok and 0 or 4

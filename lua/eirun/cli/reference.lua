@@ -21,7 +21,9 @@ M.groups = {
     { name = "eirun.cloud" }, { name = "eirun.credentials" },
   } },
   { title = "Load and reports", modules = {
-    { name = "eirun.loadtest" }, { name = "eirun.load", from = { "eirun.load.phases", "eirun.load.search", "eirun.load.trace" } },
+    { name = "eirun.loadtest" },
+    { name = "eirun.load", from = { "eirun.load.phases", "eirun.load.result", "eirun.load.search", "eirun.load.trace" } },
+    { name = "eirun.load.predict" },
     { name = "eirun.threshold" }, { name = "eirun.timeline" }, { name = "eirun.chart", from = { "eirun.chart.axis" } },
     { name = "eirun.report" }, { name = "eirun.lag" },
   } },

@@ -81,11 +81,14 @@ local function latency_row(a, b, field)
   return row
 end
 
+-- A result has them as a table, what `--json` wrote as a number.
+local function errors_of(window) return window.error_total or window.errors.total end
+
 -- Two shares with their pooled standard error.
 local function error_row(a, b)
   local n, m = a.window.requests, b.window.requests
-  local x, y = a.window.errors.total, b.window.errors.total
-  local row = { metric = "errors", a = a.window.errors.share, b = b.window.errors.share, verdict = "same" }
+  local x, y = errors_of(a.window), errors_of(b.window)
+  local row = { metric = "errors", a = x / math.max(1, n), b = y / math.max(1, m), verdict = "same" }
   local pooled = (x + y) / math.max(1, n + m)
   local deviation = math.sqrt(pooled * (1 - pooled) * (1 / math.max(1, n) + 1 / math.max(1, m)))
   if deviation > 0 then

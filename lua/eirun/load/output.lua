@@ -50,6 +50,15 @@ local function error_text(errors)
   return ("%d, %.3g %% (%s)"):format(errors.total, errors.share * 100, table.concat(parts, ", "))
 end
 
+local function row_text(figures)
+  local latency, parts = figures.latency, {}
+  for _, key in ipairs { "p50", "p95", "p99", "max" } do
+    parts[#parts + 1] = ("%s %-8s"):format(key, latency.count > 0 and threshold.show_seconds(latency[key]) or "none")
+  end
+  return ("  %-28s %8d requests %8.4g/s  %s errors %d"):format(figures.name, figures.requests, figures.throughput,
+    table.concat(parts, " "), figures.errors.total)
+end
+
 local function latency_text(latency)
   if latency.count == 0 then return "no answer" end
   local parts = {}
@@ -63,7 +72,8 @@ end
 ---@return string|nil
 function M.verdict(result)
   if not result.valid then return "not valid", result.reason end
-  if result.inconclusive then return "inconclusive", ("%d answers are too few to judge"):format(result.window.requests) end
+  if result.inconclusive then return "inconclusive", ("%d answers are too few to judge, %d are wanted"):format(
+    result.window.requests, result.needed) end
   if #result.thresholds == 0 then return "measured" end
   return result.ok and "passed" or "missed", result.stopped
 end
@@ -83,6 +93,11 @@ function M.text(result, opts)
   add("errors      %s", error_text(result.errors))
   add("latency     %s  (mean %s)", latency_text(result.latency), threshold.show_seconds(result.latency.mean))
   add("connections %d opened, sent late by p99 %s", result.connections, threshold.show_seconds(result.lateness.p99))
+  add("bytes       %d in, %d out", result.bytes_in, result.bytes_out)
+  for _, list in ipairs { #result.phases > 1 and result.phases or {}, result.targets } do
+    for _, figures in ipairs(list) do lines[#lines + 1] = row_text(figures) end
+  end
+  if result.resent > 0 then add("resent      %d requests met a connection that the server had closed", result.resent) end
   if result.aborted > 0 then add("aborted     %d requests were in flight when the run was stopped", result.aborted) end
   for _, example in ipairs(result.examples) do
     local status = example.status and " " .. example.status or ""
@@ -96,24 +111,44 @@ function M.text(result, opts)
   return table.concat(lines, "\n") .. "\n"
 end
 
+local latency_keys = { "count", "mean", "min", "p50", "p75", "p90", "p95", "p99", "max" }
+
+local function latency_object(latency)
+  local out = {}
+  for _, key in ipairs(latency_keys) do out[key] = latency[key] end
+  out["p99.9"], out["p99.99"] = latency.p99_9, latency.p99_99
+  return out
+end
+
+-- Figures of a whole run, a window, a phase or a target: errors by kind, and their sum and share beside them.
+local function figures_object(figures)
+  return {
+    requests = figures.requests, planned = figures.planned, errors = figures.errors.by_kind, error_total = figures.errors.total,
+    error_share = figures.errors.share, throughput = figures.throughput, rate = figures.rate, seconds = figures.seconds,
+    bytes = figures.bytes, latency = latency_object(figures.latency), from = figures.from, to = figures.to, name = figures.name,
+    url = figures.url, weight = figures.weight, series = figures.series, window = figures.window and figures_object(figures.window),
+  }
+end
+
+local copied = { "url", "valid", "ok", "inconclusive", "reason", "stopped", "started_at", "connections", "resent", "aborted", "lateness",
+  "bytes_in", "bytes_out" }
+
+local function array_of(list, make)
+  local array = require("eirun.core.json").array {}
+  for i, value in ipairs(list) do array[i] = make and make(value) or value end
+  return array
+end
+
 ---The run as one plain table for JSON: seconds and shares, no picture.
 ---@param result eirun.LoadResult
 ---@return table
 ---Never raises.
 function M.object(result)
-  local thresholds = require("eirun.core.json").array {}
-  for i, verdict in ipairs(result.thresholds) do thresholds[i] = verdict end
-  local latency = {}
-  for _, key in ipairs { "mean", "min", "p50", "p75", "p90", "p95", "p99", "p99_99", "max" } do latency[key] = result.latency[key] end
-  latency["p99.9"] = result.latency.p99_9
-  return {
-    url = result.url, requests = result.requests, planned = result.planned, errors = result.errors, throughput = result.throughput,
-    rate = result.rate, seconds = result.seconds, latency = latency, thresholds = thresholds, valid = result.valid, ok = result.ok,
-    inconclusive = result.inconclusive, reason = result.reason, started_at = result.started_at, series = result.series,
-    connections = result.connections, lateness = result.lateness, bytes_in = result.bytes_in, bytes_out = result.bytes_out,
-    window = { from = result.window.from, to = result.window.to, requests = result.window.requests, latency = result.window.latency,
-      errors = result.window.errors, rate = result.window.rate, throughput = result.window.throughput },
-  }
+  local object = figures_object(result)
+  for _, key in ipairs(copied) do object[key] = result[key] end
+  object.thresholds, object.examples = array_of(result.thresholds), array_of(result.examples)
+  object.phases, object.targets = array_of(result.phases, figures_object), array_of(result.targets, figures_object)
+  return object
 end
 
 local function xml(text)
@@ -147,15 +182,15 @@ function M.junit(result)
   return '<?xml version="1.0" encoding="UTF-8"?>\n' .. open .. "\n" .. table.concat(cases, "\n") .. "\n</testsuite>\n"
 end
 
-local function phase_table(result)
+local function figures_table(title, list)
   local rows = {}
-  for i, phase in ipairs(result.phases) do
+  for i, phase in ipairs(list) do
     rows[i] = { phase.name, phase.requests, phase.errors.total }
     for _, key in ipairs { "p50", "p95", "p99", "max" } do
       rows[i][#rows[i] + 1] = phase.latency.count > 0 and axis.value(phase.latency[key], "s") or "none"
     end
   end
-  return { title = "Phases", columns = { "Phase", "Requests", "Errors", "p50", "p95", "p99", "max" }, rows = rows }
+  return { title = title .. "s", columns = { title, "Requests", "Errors", "p50", "p95", "p99", "max" }, rows = rows }
 end
 
 local function example_table(result)
@@ -212,8 +247,9 @@ end
 ---Never raises.
 function M.html(result, title)
   local word, why = M.verdict(result)
-  local tables = { phase_table(result) }
-  if #result.examples > 0 then tables[2] = example_table(result) end
+  local tables = { figures_table("Phase", result.phases) }
+  if #result.targets > 0 then tables[2] = figures_table("Target", result.targets) end
+  if #result.examples > 0 then tables[#tables + 1] = example_table(result) end
   local window = result.window
   local partial = window.from > 0 or #result.phases > 0 and window.to < result.phases[#result.phases].to
   return report.html {

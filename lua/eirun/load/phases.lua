@@ -81,8 +81,8 @@ local function word() return { type = "string" } end
 
 -- A trace with one row a request is a list of instants, which cannot stand beside other phases.
 local trace_fields = {
-  file = { type = "string", required = true }, time = word(), rate = word(), count = word(), interval = number(), from = number(),
-  to = number(), speed = number(), scale = number(), duration = { type = "number" },
+  file = { type = "string", required = true }, time = word(), rate = word(), count = word(), weight = word(), size = word(),
+  interval = number(), from = number(), to = number(), speed = number(), scale = number(), duration = { type = "number" },
 }
 kinds.trace = {
   fields = trace_fields,
@@ -91,7 +91,7 @@ kinds.trace = {
     return setmetatable({ duration = read.seconds, read = read }, { __index = phase })
   end,
   expand = function(phase, into, out)
-    if phase.read.instants then out.instants = phase.read.instants end
+    out.instants, out.sizes = phase.read.instants or out.instants, phase.read.sizes
     for _, piece in ipairs(phase.read.pieces or {}) do into[#into + 1] = piece end
   end,
   title = function(phase) return "trace " .. phase.file:match("[^/]*$") end,
@@ -152,7 +152,8 @@ end
 
 ---Checks a plan and makes it pieces.
 ---@param plan eirun.LoadPhase[]
----@return {pieces?: number[][], instants?: number[], phases: {name: string, from: number, to: number}[], requests: number, seconds: number}
+---@return {pieces?: number[][], instants?: number[], sizes?: integer[], phases: {name: string, from: number, to: number}[],
+--- requests: number, seconds: number}
 ---Example: `phases.expand { { kind = "ramp", to = 60, duration = 120 } }.requests --> 3600`. Raises kind "invalid", and what reading
 ---a trace raises.
 function M.expand(plan)

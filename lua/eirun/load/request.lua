@@ -3,6 +3,7 @@
 local core_load = require "eirun.core.load"
 local core_secret = require "eirun.core.secret"
 local errors = require "eirun.errors"
+local fs = require "eirun.core.fs"
 local spec = require "eirun.spec"
 
 local M = {}
@@ -22,7 +23,11 @@ end
 ---Raises kind "invalid".
 function M.parse_url(url)
   local scheme, authority, path = url:match("^(%a+)://([^/?#%s]+)([^#%s%c]*)$")
-  if not scheme then spec.fail("load.run", ("url '%s' is not like http://host:port/path"):format(url)) end
+  if not scheme then
+    local bare = url:find("^[%w.%[%]:-]+[:/]?") and not url:find("://", 1, true) and not url:find("[%s%c]")
+    local meant = bare and ("; did you mean http://%s?"):format(url) or ""
+    spec.fail("load.run", ("url '%s' is not like http://host:port/path%s"):format(url, meant))
+  end
   scheme = scheme:lower()
   if not default_port[scheme] then spec.fail("load.run", ("url '%s': only http and https are spoken here, not %s"):format(url, scheme)) end
   local host, port = parse_authority(authority, url)
@@ -64,14 +69,21 @@ local function place_of(opts, target)
   return errors.check(core_load.resolve(host, port))
 end
 
+local function all_private(addresses)
+  for _, address in ipairs(addresses) do
+    if not is_private(address) then return false end
+  end
+  return true
+end
+
 ---Where the requests go. Sockets of this machine are ours; other addresses must be private or allowed.
 ---@param opts table
----@param target table the parts of its URL; gets unix, or address and port
+---@param target table the parts of its URL; gets unix, or addresses and port
 ---Raises kind "invalid", "denied", "not_found" or "network" (the name cannot be resolved).
 function M.locate(opts, target)
   local place = place_of(opts, target)
-  target.unix, target.address, target.port = place.unix, place.address, place.port
-  if not place.routed and not place.unix and not is_private(place.address) and not allowed(opts.allow, target.host) then
+  target.unix, target.addresses, target.port = place.unix, place.addresses, place.port
+  if not place.routed and not place.unix and not all_private(place.addresses) and not allowed(opts.allow, target.host) then
     errors.raise("denied", ("%s is a public address: a load test needs an allowance for it"):format(target.host),
       { hint = ("where it is yours to load, say allow = { \"%s\" }, or --allow %s"):format(target.host, target.host) })
   end
@@ -136,12 +148,24 @@ local function one_request(opts, target, body)
   return join(parts)
 end
 
+local largest_file = 64 << 20
+
+---The bytes of a file that is sent as a body.
+---@param path string
+---@return string
+---Raises what reading it raises.
+function M.file(path)
+  return errors.check(fs.read(path, largest_file))
+end
+
 ---The complete bytes of every request, taken in turn by the engine.
 ---@param opts table
 ---@param target table
 ---@return any[] requests strings, or secrets where a part of them is one
 function M.build(opts, target)
-  if opts.body ~= nil and opts.bodies then spec.fail("load.run", "give body or bodies, not both") end
+  local given = (opts.body ~= nil and 1 or 0) + (opts.bodies and 1 or 0) + (opts.body_file and 1 or 0)
+  if given > 1 then spec.fail("load.run", "give one of body, bodies and body_file") end
+  if opts.body_file then return { one_request(opts, target, M.file(opts.body_file)) } end
   if opts.bodies and #opts.bodies == 0 then spec.fail("load.run", "bodies is empty") end
   if not opts.bodies then return { one_request(opts, target, opts.body) } end
   local requests = {}
@@ -151,19 +175,73 @@ end
 
 local made_fields = {
   method = { type = "string", match = "^%u+$", says = "a method in capitals" }, path = { type = "string", match = "^/", says = "a path" },
-  headers = { type = "table" }, body = { type = "string" },
+  headers = { type = "table" }, body = { type = "string" }, target = { type = "any" },
 }
 
----The bytes of the request that `opts.request(i)` describes; what it leaves out is as in the options.
----@param opts table
----@param target table
+local function target_of(made, targets, i)
+  if made.target == nil then return nil end
+  for index, target in ipairs(targets) do
+    if made.target == index or made.target == target.name then return index end
+  end
+  spec.fail(("load.run.request(%d)"):format(i), ("target '%s' is neither a number nor a name of one"):format(tostring(made.target)))
+end
+
+---The bytes of the request that `run.request(i)` describes; what it leaves out is as in the options.
+---@param run {request: function, targets: table[], turns?: integer[]}
 ---@param i integer from 1 on
 ---@return string|eirun.Secret
+---@return integer target
 ---Raises what the function raises, and kind "invalid" for a request that is none.
-function M.make(opts, target, i)
-  local made = spec.check(("load.run.request(%d)"):format(i), opts.request(i), made_fields)
-  local full = setmetatable({ method = made.method, headers = made.headers }, { __index = opts })
-  return one_request(full, setmetatable({ path = made.path }, { __index = target }), made.body or opts.body)
+function M.make(run, i)
+  local made = spec.check(("load.run.request(%d)"):format(i), run.request(i), made_fields)
+  local index = target_of(made, run.targets, i) or run.turns and run.turns[(i - 1) % #run.turns + 1] or 1
+  local target = run.targets[index]
+  local opts = setmetatable({ method = made.method, headers = made.headers }, { __index = target.opts })
+  return one_request(opts, setmetatable({ path = made.path }, { __index = target }), made.body or target.opts.body), index
+end
+
+local target_rules = {
+  url = { type = "string", required = true }, name = { type = "string" }, weight = { type = "integer", min = 1, max = 1000 },
+  method = { type = "string", match = "^%u+$", says = "a method in capitals" }, headers = { type = "table" }, body = { type = "string" },
+  bodies = { type = "list" }, body_file = { type = "string" }, connect_to = { type = "string" },
+}
+
+---The targets of a run, each with what its own entry says and the run's options behind it.
+---@param opts table with url or targets
+---@return table[] targets with name, url, weight, opts and the parts of the URL
+---Raises kind "invalid".
+function M.targets(opts)
+  if (opts.url == nil) == (opts.targets == nil) then spec.fail("load.run", "give url or targets") end
+  if opts.targets and #opts.targets == 0 then spec.fail("load.run", "targets is empty") end
+  local list = {}
+  for i, given in ipairs(opts.targets or { { url = opts.url } }) do
+    spec.check(("load.run.targets[%d]"):format(i), given, target_rules)
+    local target = M.parse_url(given.url)
+    target.name, target.url, target.weight = given.name or given.url, given.url, given.weight or 1
+    target.opts = setmetatable(given.url == opts.url and {} or given, { __index = opts })
+    list[i] = target
+  end
+  return list
+end
+
+---A round of turns in which each target has as many as it weighs, as evenly mixed as can be (smooth weighted round robin).
+---@param targets {weight: integer}[]
+---@return integer[]|nil turns nil for one target
+---Example: `request.turns { { weight = 2 }, { weight = 1 } } --> { 1, 2, 1 }`. Raises nothing.
+function M.turns(targets)
+  if #targets < 2 then return nil end
+  local credit, total, turns = {}, 0, {}
+  for i, target in ipairs(targets) do credit[i], total = 0, total + target.weight end
+  for n = 1, total do
+    local best = 1
+    for i, target in ipairs(targets) do
+      credit[i] = credit[i] + target.weight
+      if credit[i] > credit[best] then best = i end
+    end
+    credit[best] = credit[best] - total
+    turns[n] = best
+  end
+  return turns
 end
 
 return M

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The highest rate at which every threshold holds: doubling until one breaks, then bisection. A rate that broke is tried once
--- more before it is believed, so one bad moment of a machine does not halve the answer.
+-- The highest rate at which every threshold holds: doubling until one breaks, then bisection. A rate whose figures are near their
+-- limits is tried until two trials agree, so one bad moment of a machine decides nothing, and the answer itself has held twice.
 local errors = require "eirun.errors"
 local spec = require "eirun.spec"
 local task = require "eirun.task"
@@ -30,6 +30,19 @@ local function split(opts)
   return spec.check("load.find_max", own, rules), rest
 end
 
+-- Far from every limit, on the one side or with some figure on the other.
+local function is_clear(result)
+  if not result.valid then return false end
+  local all_kept = true
+  for _, verdict in ipairs(result.thresholds) do
+    local distance = verdict.value and verdict.limit > 0 and verdict.value / verdict.limit or 1
+    if verdict.text:find ">" then distance = 1 / math.max(distance, 1e-9) end
+    if distance > 1.5 then return true end
+    all_kept = all_kept and distance < 0.7
+  end
+  return all_kept
+end
+
 -- One trial; the first tenth warms up and is not judged.
 local function run_at(search, rate)
   local opts = {}
@@ -40,20 +53,42 @@ local function run_at(search, rate)
   local result = require("eirun.load").run(opts)
   local trial = { rate = rate, ok = result.ok, valid = result.valid, reason = result.reason, inconclusive = result.inconclusive,
     p50 = result.window.latency.p50, p95 = result.window.latency.p95, p99 = result.window.latency.p99,
-    errors = result.window.errors.share, thresholds = result.thresholds }
+    errors = result.window.errors.share, thresholds = result.thresholds, clear = is_clear(result) }
   search.trials[#search.trials + 1] = trial
   if search.tried then search.tried(trial) end
   if search.pause > 0 then task.sleep(search.pause) end
   return trial
 end
 
-local function holds(search, rate)
+local function judged(search, rate)
   local trial = run_at(search, rate)
   if trial.inconclusive then
     errors.raise("invalid", ("load.find_max: %g/s for %g s are too few requests to judge"):format(rate, search.seconds),
       { hint = "give a higher low, more seconds, or fewer min_samples" })
   end
-  return trial.ok or run_at(search, rate).ok
+  search.by_generator = not trial.valid and trial.reason or nil
+  return trial
+end
+
+-- Two of three.
+local function holds(search, rate)
+  local trial = judged(search, rate)
+  if trial.clear then return trial.ok end
+  local votes = trial.ok and 1 or -1
+  for _ = 1, 2 do
+    votes = votes + (judged(search, rate).ok and 1 or -1)
+    if math.abs(votes) == 2 then break end
+  end
+  return votes > 0
+end
+
+-- The answer must hold once more; while it does not the rate goes down by the precision.
+local function confirmed(search, good, bad, precision)
+  for _ = 1, 5 do
+    if not good or holds(search, good) then return good, bad end
+    bad, good = good, good / (1 + precision)
+  end
+  return nil, bad
 end
 
 local function climb(search, low, high)
@@ -68,7 +103,7 @@ end
 
 -- See eirun.load.find_max.
 ---@param opts table
----@return {rate: number, limited: boolean, trials: table[]}
+---@return {rate: number, breaks_at?: number, limited: boolean, by_generator?: string, trials: table[]}
 function M.find_max(opts)
   local own, rest = split(opts)
   local search = {
@@ -81,7 +116,11 @@ function M.find_max(opts)
     local middle = math.sqrt(good * bad)
     if holds(search, middle) then good = middle else bad = middle end
   end
-  return { rate = good or 0, limited = bad == nil, trials = search.trials }
+  local limited = bad == nil
+  good, bad = confirmed(search, good, bad, precision)
+  return {
+    rate = good or 0, breaks_at = bad, limited = limited and bad == nil, by_generator = bad and search.by_generator, trials = search.trials,
+  }
 end
 
 return M

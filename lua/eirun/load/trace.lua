@@ -5,7 +5,7 @@ local fs = require "eirun.core.fs"
 
 local M = {}
 
-local most_bytes = 1 << 30
+local most_bytes, most_requests = 1 << 30, 50000000
 
 -- Column names that say what they hold, in any case; the first that a file has is taken.
 local time_names = { "timestamp", "timestamp_ms", "timestamp_s", "time_s", "time_ms", "time", "arrived_at", "t" }
@@ -73,6 +73,13 @@ local function choose(trace, header)
     chosen.is_rate = chosen.value ~= nil
     chosen.value = chosen.value or find_first(header, count_names)
   end
+  chosen.weight = trace.weight and find_named(trace, header, trace.weight)
+  chosen.size = trace.size and find_named(trace, header, trace.size)
+  local each = trace.weight and "weight" or trace.size and "size"
+  if chosen.value and each then
+    errors.raise("invalid", ("%s: %s goes with one row a request, but column '%s' holds a rate or a count"):format(
+      trace.file, each, header[chosen.value]))
+  end
   local unit = header[chosen.time]:lower():match("_([mun]?s)$")
   chosen.factor = ({ ms = 1e-3, us = 1e-6, ns = 1e-9 })[unit] or 1
   return chosen
@@ -123,7 +130,8 @@ local function read_row(trace, chosen, rows, fields, places, line)
   rows.origin = rows.origin or { whole, fraction }
   local at = (whole - rows.origin[1]) + (fraction - rows.origin[2])
   if at < (rows[#rows] or { 0 })[1] then fail(trace, line, places[chosen.time], "its time is before that of the line above") end
-  rows[#rows + 1] = { at, chosen.value and read_value(trace, fields[chosen.value], line, places[chosen.value]) }
+  local function value_of(column) return column and read_value(trace, fields[column], line, places[column]) end
+  rows[#rows + 1] = { at, value_of(chosen.value), weight = value_of(chosen.weight), size = value_of(chosen.size) }
 end
 
 -- Lines end in LF or CR LF; the last one may have no end; empty ones are passed over.
@@ -185,18 +193,24 @@ end
 local function to_instants(trace, rows)
   local from, to = window_of(trace, rows[#rows][1] + 1e-6)
   local speed, scale, times, instants = trace.speed or 1, trace.scale or 1, {}, {}
+  local sizes = trace.size and {} or nil
   for _, row in ipairs(rows) do
-    if row[1] >= from and row[1] < to then times[#times + 1] = row[1] - from end
+    for _ = 1, row[1] >= from and row[1] < to and (row.weight or 1) // 1 or 0 do
+      times[#times + 1] = row[1] - from
+      if sizes then sizes[#times] = row.size // 1 end
+    end
+    if #times > most_requests then errors.raise("invalid", ("%s: over %d requests"):format(trace.file, most_requests)) end
   end
-  local count = math.floor(#times * scale + 1e-9)
+  local count, scaled = math.floor(#times * scale + 1e-9), sizes and {} or nil
   for j = 0, count - 1 do
     local place = j / scale
     local i = math.floor(place)
     local here, after = times[i + 1], times[i + 2] or times[i + 1]
     instants[j + 1] = (here + (after - here) * (place - i)) / speed
+    if sizes then scaled[j + 1] = math.tointeger(sizes[i + 1]) end
   end
   if count == 0 then errors.raise("invalid", ("%s: no request lies between %g and %g s"):format(trace.file, from, to)) end
-  return instants, math.max((to - from) / speed, instants[count] + 1e-9)
+  return instants, math.max((to - from) / speed, instants[count] + 1e-9), scaled
 end
 
 local function check(trace)
@@ -213,6 +227,8 @@ end
 ---@field time? string column of the times; else found by its usual names. Numbers (a name that ends in _ms is in milliseconds) or dates
 ---@field rate? string column of requests a second in each interval
 ---@field count? string column of requests in each interval; without rate and count each row is one request
+---@field weight? string column of how many requests a row stands for, all at its time; where each row is one request
+---@field size? string column of the bytes of a request's body; where each row is one request
 ---@field interval? number seconds of a row; else the usual distance of two rows
 ---@field from? number seconds of the trace at which the replay begins
 ---@field to? number
@@ -221,7 +237,7 @@ end
 
 ---Reads a trace.
 ---@param trace eirun.Trace
----@return {pieces?: number[][], instants?: number[], seconds: number}
+---@return {pieces?: number[][], instants?: number[], sizes?: integer[], seconds: number} sizes: of each instant's body
 ---Example: `trace.read { file = "nab_nyc_taxi.csv", speed = 600, to = 86400 }`. Raises kind "invalid" with `file:line:column:`, or
 ---what reading the file raises. May wait for the disk.
 function M.read(trace)
@@ -231,7 +247,7 @@ function M.read(trace)
   if chosen.value then
     out.pieces, out.seconds = to_pieces(trace, rows, chosen)
   else
-    out.instants, out.seconds = to_instants(trace, rows)
+    out.instants, out.seconds, out.sizes = to_instants(trace, rows)
   end
   return out
 end
