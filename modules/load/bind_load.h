@@ -5,8 +5,8 @@
 
 #include <lua.h>
 
-// resolve(host, port) -> {unix=} or {addresses=, port=}, with routed=true where the route table says so | nil, err. May
-// yield.
+// resolve(host, port) -> {unix=} or {address=, addresses=, port=}, with routed=true where the route table says so |
+// nil, err. May yield.
 // [-0, +1|2, v]
 int er_load_l_resolve(lua_State *L);
 

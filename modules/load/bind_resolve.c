@@ -81,31 +81,35 @@ static void push_port(lua_State *L, lua_Integer port) {
     lua_setfield(L, -2, "port");
 }
 
-static void push_place(lua_State *L, const char *address, lua_Integer port) {
-    lua_createtable(L, 0, 3);
-    lua_createtable(L, 1, 0);
-    lua_pushstring(L, address);
-    lua_rawseti(L, -2, 1);
-    lua_setfield(L, -2, "addresses");
-    push_port(L, port);
-}
-
-static void push_places(lua_State *L, const struct lookup *lookup, lua_Integer port) {
-    lua_createtable(L, 0, 3);
-    lua_createtable(L, (int)lookup->count, 0);
-    for (size_t i = 0; i < lookup->count; i++) {
-        lua_pushstring(L, lookup->addresses[i]);
+// {address = the first, addresses = all of them, port}
+static void push_places(lua_State *L, const char *const *addresses, size_t count, lua_Integer port) {
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, addresses[0]);
+    lua_setfield(L, -2, "address");
+    lua_createtable(L, (int)count, 0);
+    for (size_t i = 0; i < count; i++) {
+        lua_pushstring(L, addresses[i]);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "addresses");
     push_port(L, port);
 }
 
+static void push_place(lua_State *L, const char *address, lua_Integer port) { push_places(L, &address, 1, port); }
+
+static void push_found(lua_State *L, const struct lookup *lookup, lua_Integer port) {
+    const char *addresses[ER_LOAD_ADDRESSES];
+    for (size_t i = 0; i < lookup->count; i++) {
+        addresses[i] = lookup->addresses[i];
+    }
+    push_places(L, addresses, lookup->count, port);
+}
+
 static int push_result(lua_State *L, struct lookup *lookup, const char *host) {
     if (lookup->status != 0) {
         return er_push_errno(L, lookup->status, "resolve", host);
     }
-    push_places(L, lookup, lua_tointeger(L, 2));
+    push_found(L, lookup, lua_tointeger(L, 2));
     return 1;
 }
 

@@ -98,7 +98,7 @@ function load.start(options) end
 ---Where a host leads: the route table first, else the first addresses of its name.
 ---@param host string
 ---@param port integer
----@return table|nil place {unix} or {addresses, port}, and `routed` when the route table said so
+---@return table|nil place {unix} or {address, addresses, port}, and `routed` when the route table said so
 ---@return eirun.Error|nil network, denied, not_found
 function load.resolve(host, port) end
 
