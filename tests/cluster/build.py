@@ -41,14 +41,19 @@ def go_version():
     return words
 
 
-def cache_folder():
-    """Named by what decides the result: the pinned modules and the compiler."""
+def digest_of(*folders):
+    """Of what decides the result: the pinned modules and the compiler."""
     digest = hashlib.sha256(go_version().encode())
-    for module in ("etcd", "k8s"):
+    for folder in folders:
         for name in ("go.mod", "go.sum"):
-            with open(os.path.join(HERE, "controlplane", module, name), "rb") as file:
+            with open(os.path.join(folder, name), "rb") as file:
                 digest.update(file.read())
-    return os.path.join(cache_root(), "controlplane-" + digest.hexdigest()[:16])
+    return digest.hexdigest()[:16]
+
+
+def cache_folder():
+    modules = [os.path.join(HERE, "controlplane", module) for module in ("etcd", "k8s")]
+    return os.path.join(cache_root(), "controlplane-" + digest_of(*modules))
 
 
 def stamps():

@@ -7,6 +7,7 @@ local program = require "sandbox.kubelet.program"
 local status = require "sandbox.kubelet.status"
 local volumes = require "sandbox.kubelet.volumes"
 local t = require "eirun.test"
+local fs = require "eirun.core.fs"
 
 -- Volume attributes --------------------------------------------------------------------------------------------------
 
@@ -93,43 +94,73 @@ end)
 
 -- Logs ---------------------------------------------------------------------------------------------------------------
 
+local function in_folder(body)
+  local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
+  local ok, err = pcall(body, function(now) return logs.new(now, dir) end)
+  fs.remove(dir, { recursive = true })
+  if not ok then error(err, 0) end
+end
+
 t.test("logs_are_cut_stamped_and_kept_for_one_restart", function()
-  local now = 1767600000
-  local all = logs.new(function() return now end)
-  local write = all:open("u", "c")
-  write "one"
-  now = now + 10
-  write "two"
-  t.eq(all:read("c", { uid = "u" }), "one\ntwo\n")
-  t.eq(all:read("c", { uid = "u", tail = 1 }), "two\n")
-  t.eq(all:read("c", { uid = "u", since_seconds = 5 }), "two\n")
-  t.eq(all:read("c", { uid = "u", timestamps = true, tail = 1 }), "2026-01-05T08:00:10.000000000Z two\n")
-  t.eq(all:read("c", { uid = "u", limit_bytes = 2 }), "on")
-  all:open("u", "c") "three"
-  t.eq(all:read("c", { uid = "u" }), "three\n")
-  t.eq(all:read("c", { uid = "u", previous = true }), "one\ntwo\n")
-  t.eq(all:read("c", { uid = "other" }), "")
+  in_folder(function(kept)
+    local now = 1767600000
+    local all = kept(function() return now end)
+    local write = all:open("u", "c")
+    write "one"
+    now = now + 10
+    write "two"
+    t.eq(all:read("c", { uid = "u" }), "one\ntwo\n")
+    t.eq(all:read("c", { uid = "u", tail = 1 }), "two\n")
+    t.eq(all:read("c", { uid = "u", since_seconds = 5 }), "two\n")
+    t.eq(all:read("c", { uid = "u", timestamps = true, tail = 1 }), "2026-01-05T08:00:10.000000000Z two\n")
+    t.eq(all:read("c", { uid = "u", limit_bytes = 2 }), "on")
+    all:open("u", "c") "three"
+    t.eq(all:read("c", { uid = "u" }), "three\n")
+    t.eq(all:read("c", { uid = "u", previous = true }), "one\ntwo\n")
+    t.eq(all:read("c", { uid = "other" }), "")
+  end)
 end)
 
 t.test("who_follows_a_log_gets_what_comes_and_an_end", function()
-  local all = logs.new(function() return 1767600000 end)
-  local write = all:open("u", "c")
-  write "one"
-  local following = all:read("c", { uid = "u", follow = true })
-  t.eq(following(), "one\n")
-  write "two"
-  t.eq(following(), "two\n")
-  all:finish("u", "c")
-  t.eq(following(), nil)
+  in_folder(function(kept)
+    local all = kept(function() return 1767600000 end)
+    local write = all:open("u", "c")
+    write "one"
+    local following = all:read("c", { uid = "u", follow = true })
+    t.eq(following(), "one\n")
+    write "two"
+    t.eq(following(), "two\n")
+    all:finish("u", "c")
+    t.eq(following(), nil)
+  end)
+end)
+
+t.test("another_sandbox_finds_the_lines_and_a_container_taken_up_goes_on_with_them", function()
+  in_folder(function(kept)
+    local now = 100
+    local function clock() return now end
+    kept(clock):open("u", "c") "one"
+    local again = kept(clock)
+    t.eq(again:read("c", { uid = "u" }), "one\n")
+    local write = again:open("u", "c", true)
+    write "what it said at its start"
+    now = now + 5
+    write "two"
+    t.eq(again:read("c", { uid = "u", timestamps = true }), "1970-01-01T00:01:40.000000000Z one\n1970-01-01T00:01:45.000000000Z two\n")
+    again:forget "u"
+    t.eq(kept(clock):read("c", { uid = "u" }), "")
+  end)
 end)
 
 t.test("old_lines_make_room", function()
-  local all = logs.new(function() return 0 end)
-  local write = all:open("u", "c")
-  for i = 1, 5000 do write(tostring(i)) end
-  local text = all:read("c", { uid = "u" })
-  t.match(text, "^3001\n")
-  t.match(text, "\n5000\n$")
+  in_folder(function(kept)
+    local all = kept(function() return 0 end)
+    local write = all:open("u", "c")
+    for i = 1, 5000 do write(tostring(i)) end
+    local text = all:read("c", { uid = "u" })
+    t.match(text, "^3001\n")
+    t.match(text, "\n5000\n$")
+  end)
 end)
 
 -- Status -------------------------------------------------------------------------------------------------------------

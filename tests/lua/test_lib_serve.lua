@@ -212,7 +212,7 @@ end)
 
 t.test("a_pod_that_ends_stays_at_work_while_the_news_travels", function()
   local spec = all(given).Deployment.spec.template.spec
-  t.eq(spec.containers[1].lifecycle, { preStop = { sleep = { seconds = 15 } } })
+  t.eq(spec.containers[1].lifecycle, { preStop = { exec = { command = { "sleep", "15" } } } })
   t.eq(spec.terminationGracePeriodSeconds, 45)
   t.eq(container_of(with(given, { drain = 0 })).lifecycle, nil)
 end)

@@ -85,6 +85,7 @@ M.verbs = {
   require("eirun.cli.load").verb,
   require("eirun.cli.kube").verb,
   require("eirun.cli.oss").verb(target),
+  require("eirun.cli.serve").verb,
   {
     name = "doctor", args = "[PLAYBOOK] [key=value ...]", module = "eirun.cli.doctor",
     summary = "try what a run needs and say how to mend it",

@@ -37,7 +37,7 @@ end
 local function type_named(word)
   local type, known = types.of_word(word)
   if type then return type end
-  errors.raise("invalid", ("'%s' is no type of serving job"):format(word), { hint = "one of " .. known, code = "usage" })
+  errors.raise("invalid", ("'%s' is no type of serving job; there are %s"):format(word, known), { code = "usage" })
 end
 
 local function by_place(a, b)
@@ -122,7 +122,7 @@ local function delete_line(k8s, line, seconds)
     errors.raise("invalid", ("cannot delete '%s': eirun does not know its kind"):format(line),
       { hint = ("delete it with kubectl, `kubectl delete %s -n %s`, then run this again"):format(line, k8s.ns) })
   end
-  return k8s:delete(kind, name, { wait = seconds, propagation = "Foreground" })
+  return k8s:delete(kind, name, { wait = seconds })
 end
 
 ---Deletes what stands in a job's books, then the books. NotFound is fine.

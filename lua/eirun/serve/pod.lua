@@ -168,10 +168,11 @@ local function pull_secrets(given)
   return #list > 0 and json.array(list) or nil
 end
 
--- Whoever still has the address of a pod that ends finds it at work while the news travels.
+-- Whoever still has the address of a pod that ends finds it at work while the news travels. Kubernetes' own `sleep` would do without
+-- a program, but arena writes back Deployments by types that do not know it, and the API server refuses what is left.
 local function lifecycle(given)
   if given.drain == 0 then return nil end
-  return { preStop = { sleep = { seconds = given.drain } } }
+  return { preStop = { exec = { command = json.array { "sleep", tostring(given.drain) } } } }
 end
 
 local function ports(parts)

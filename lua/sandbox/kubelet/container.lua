@@ -202,7 +202,7 @@ local function new_program(self, env)
   local uid = pod.object.metadata.uid
   self.files = volumes.view(self.spec, pod.ready_volumes)
   return program.new(self.spec, { env = env, ip = pod.ip, network = pod.network, files = self.files,
-    log = pod.logs:open(uid, self.name), draw = pod.ctx.rng("replica/" .. pod.object.metadata.name .. "/" .. self.name),
+    log = pod.logs:open(uid, self.name, self.adopted), draw = pod.ctx.rng("replica/" .. pod.object.metadata.name .. "/" .. self.name),
     load_seconds = self.adopted and 0 or pod.lag.model_load, accelerator = gpus_of(self.spec) > 0 and pod.node:accelerator() or nil,
     ports = listened_ports(self.spec), ends = self.init or pod.object.spec.restartPolicy ~= "Always" })
 end

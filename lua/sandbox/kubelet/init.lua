@@ -177,7 +177,7 @@ local function begin(self)
 end
 
 function M.start(ctx)
-  local self = { ctx = ctx, network = network.of(ctx), logs = logs.new(ctx.now), nodes = {}, started = task.event() }
+  local self = { ctx = ctx, network = network.of(ctx), logs = logs.new(ctx.now, ctx.dir), nodes = {}, started = task.event() }
   ctx.on("instance.running", function(description) node_joins(self, description) end)
   ctx.on("instance.gone", function(gone) node_goes(self, gone) end)
   ctx.on("instance.notice", function(notice) node_is_noticed(self, notice) end)

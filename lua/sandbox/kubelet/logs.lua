@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What containers wrote, for `kubectl logs`: lines with their time, per instance of a container; the last two instances are kept.
+-- What containers wrote, for `kubectl logs`: lines with their time, per instance of a container; the last two instances are kept, in
+-- files too, so that a sandbox that is opened again still has them.
+local fs = require "eirun.core.fs"
 local task = require "eirun.core.task"
 local times = require "sandbox.times"
 
@@ -9,24 +11,49 @@ local M = {}
 
 local most_lines = 2000
 
-function M.new(now) return setmetatable({ now = now, containers = {} }, Logs) end
+---@param now function
+---@param dir string
+function M.new(now, dir) return setmetatable({ now = now, dir = dir .. "/logs", containers = {} }, Logs) end
 
 local function key_of(uid, container) return uid .. "/" .. container end
 
----A new instance of a container begins; what the last one wrote becomes "previous".
+local function add(lines, time, text)
+  lines.last = lines.last + 1
+  lines[lines.last] = { time, text }
+  if lines.last - lines.first >= most_lines then
+    lines[lines.first] = nil
+    lines.first = lines.first + 1
+  end
+end
+
+local function load(path)
+  local lines = { first = 1, last = 0 }
+  for time, text in (fs.read(path) or ""):gmatch("([%d.]+) ([^\n]*)\n") do add(lines, tonumber(time), text) end
+  return lines
+end
+
+-- A container that ran before this sandbox was opened says nothing of its start a second time.
+local settling = 2
+
+---A new instance of a container begins; what the last one wrote becomes "previous". One that is taken up goes on with its lines.
+---@param taken_up? boolean
 ---@return fun(line: string) write
-function Logs:open(uid, container)
-  local entry = self.containers[key_of(uid, container)] or { news = task.event() }
-  self.containers[key_of(uid, container)] = entry
-  entry.previous, entry.current = entry.current, { first = 1, last = 0 }
+function Logs:open(uid, container, taken_up)
+  local key, began = key_of(uid, container), self.now()
+  local path, entry = self.dir .. "/" .. key, self.containers[key] or { news = task.event() }
+  self.containers[key] = entry
+  if taken_up then
+    entry.previous, entry.current = load(path .. ".previous"), load(path)
+  else
+    entry.previous, entry.current = entry.current, { first = 1, last = 0 }
+    fs.mkdir(self.dir .. "/" .. uid, { parents = true })
+    fs.rename(path, path .. ".previous")
+  end
   local lines = entry.current
   return function(line)
-    lines.last = lines.last + 1
-    lines[lines.last] = { self.now(), line }
-    if lines.last - lines.first >= most_lines then
-      lines[lines.first] = nil
-      lines.first = lines.first + 1
-    end
+    if taken_up and self.now() - began < settling then return end
+    add(lines, self.now(), line)
+    fs.append(path, ("%.6f %s\n"):format(self.now(), line:gsub("\n", " ")))
     entry.news:set()
   end
 end
@@ -41,6 +68,7 @@ function Logs:finish(uid, container)
 end
 
 function Logs:forget(uid)
+  fs.remove(self.dir .. "/" .. uid, { recursive = true })
   for key in pairs(self.containers) do
     if key:sub(1, #uid + 1) == uid .. "/" then self.containers[key] = nil end
   end
@@ -86,12 +114,13 @@ end
 ---The text, or with `follow` a function that answers chunks (waiting for them) and nil at the end.
 ---@param options {uid: string, follow?: boolean, previous?: boolean, tail?: integer, since_seconds?: integer, since_time?: string}
 function Logs:read(container, options)
-  local entry = self.containers[key_of(options.uid, container)]
-  local lines = entry and (options.previous and entry.previous or not options.previous and entry.current)
+  local key = key_of(options.uid, container)
+  local entry = self.containers[key] or { current = load(self.dir .. "/" .. key), previous = load(self.dir .. "/" .. key .. ".previous") }
+  local lines = options.previous and entry.previous or not options.previous and entry.current
   if not lines then return "" end
   local view = { timestamps = options.timestamps, limit_bytes = options.limit_bytes, tail = options.tail,
     since = options.since_seconds and self.now() - options.since_seconds or (options.since_time and times.parse(options.since_time)) }
-  if options.follow and not options.previous and not lines.ended then return follower(entry, lines, view) end
+  if options.follow and not options.previous and not lines.ended and entry.news then return follower(entry, lines, view) end
   return text_of(lines, first_wanted(lines, view), view)
 end
 
