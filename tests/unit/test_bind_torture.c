@@ -81,8 +81,9 @@ static void child(void) {
 static void load_run(void) {
     torture(
         SCRIPT("local load = require 'eirun.core.load' ",
-               "local run <close> = assert(load.start{unix = socket_path, pieces = {{1000, 1000, 0.005}}, timeout = 9, "
-               "requests = {'GET /ok HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'}, slices = {{0, 1}}, contains = 'ok'}) "
+               "local run <close> = assert(load.start{pieces = {{1000, 1000, 0.005}}, timeout = 9, slices = {{0, 1}}, "
+               "contains = 'ok', "
+               "targets = {{unix = socket_path, requests = {'GET /ok HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'}}}}) "
                "while not run:wait(1) do end "
                "local state, series = run:state(), run:series() "
                "return state.slices[2].ok == 5 and #series == 1 and #run:histogram(2) > 0"));
