@@ -31,6 +31,15 @@ function t.skip(name, why)
   tests[#tests + 1] = { file = current_file, name = name, why = why }
 end
 
+local LEFT = {} -- what a test raises that finds out that it cannot run here
+
+--- Ends the running test with a reason; it is counted as skipped.
+---@param why string
+--- Example: `if not gpu then t.leave "no GPU on this machine" end`. Raises, which ends the test.
+function t.leave(why)
+  error(setmetatable({ why = why }, LEFT), 0)
+end
+
 local function sorted_keys(value)
   local keys = {}
   for key in pairs(value) do
@@ -205,6 +214,9 @@ function t.run(path, filter)
     local ok, err = run_one(test)
     if ok then
       passed = passed + 1
+    elseif getmetatable(err) == LEFT then
+      skipped = skipped + 1
+      print("SKIPPED " .. test.name .. ": " .. err.why)
     elseif type(err) == "table" and err.kind == "cancelled" and err.message == "interrupted" then
       error(err, 0)
     else

@@ -78,7 +78,7 @@ class Plane:
         names = ("etcd", "peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
         self.state = {"ports": dict(zip(names, free_ports(len(names)))), "pids": {}, "token": secrets.token_hex(16),
                       "programs": self.programs, "flags": self.flags}
-        self.write(f"{self.pki}/tokens.csv", f'{self.state["token"]},token-admin,token-admin,"system:masters"\n')
+        self.write(f"{self.pki}/tokens.csv", f'{self.state["token"]},admin,1,"system:masters"\n')
         self.write_kubeconfig(self.kubeconfig, {"client-certificate-data": self.encoded("admin.crt"), "client-key-data": self.encoded("admin.key")})
         self.write(f"{self.folder}/env.sh", f"export KUBECONFIG='{self.kubeconfig}' PATH='{self.programs}':\"$PATH\"\n")
         self.save()
@@ -145,7 +145,7 @@ class Plane:
             return common
         return {**common, "use-service-account-credentials": "true", "service-account-private-key-file": f"{pki}/sa.key",
                 "root-ca-file": f"{pki}/ca.crt", "cluster-signing-cert-file": f"{pki}/ca.crt", "cluster-signing-key-file": f"{pki}/ca.key",
-                "node-monitor-grace-period": "60s", "allocate-node-cidrs": "false", "pvclaimbinder-sync-period": "2s",
+                "node-monitor-grace-period": "60s", "allocate-node-cidrs": "false", "pvclaimbinder-sync-period": "500ms",
                 "horizontal-pod-autoscaler-sync-period": "2s", "horizontal-pod-autoscaler-downscale-stabilization": "10s",
                 "horizontal-pod-autoscaler-initial-readiness-delay": "1s", "horizontal-pod-autoscaler-cpu-initialization-period": "1s"}
 
@@ -179,18 +179,22 @@ class Plane:
     def start_one(self, name):
         self.wait_ready(name, self.start_program(name))
 
-    def start(self):
+    def start(self, controllers=True):
         self.prepare()
         try:
             for name in ORDER[:2]:
                 self.start_one(name)
-            started = [(name, self.start_program(name)) for name in ORDER[2:]]
-            for name, process in started:
-                self.wait_ready(name, process)
+            if controllers:
+                self.start_controllers()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def start_controllers(self):
+        started = [(name, self.start_program(name)) for name in ORDER[2:]]
+        for name, process in started:
+            self.wait_ready(name, process)
 
     def alive(self, name):
         """Whether the process we started under this name still runs; a number used again by another is not ours."""

@@ -54,10 +54,11 @@ def call(server, token, row):
     return answer
 
 
-def main():
-    server, token = sys.argv[1], sys.argv[2]
-    for line in sys.stdin:
-        print(json.dumps(call(server, token, json.loads(line)), separators=(",", ":"), sort_keys=True))
+def record(server, token, requests):
+    for line in requests:
+        yield json.dumps(call(server, token, json.loads(line)), separators=(",", ":"), sort_keys=True)
 
 
-main()
+if __name__ == "__main__":
+    for answer in record(sys.argv[1], sys.argv[2], sys.stdin):
+        print(answer)

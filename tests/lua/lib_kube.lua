@@ -5,6 +5,7 @@ local faults = require "sandbox.faults"
 local kube = require "sandbox.kube"
 local lag = require "eirun.lag"
 local rng = require "sandbox.rng"
+local task = require "eirun.task"
 
 local M = {}
 
@@ -75,9 +76,16 @@ function Request:abort() self.aborted = true end
 local Plane = {}
 Plane.__index = Plane
 
+local live -- the same face of a real control plane, where EIRUN_TEST_PLANE names one
+if require("eirun.core.os").getenv "EIRUN_TEST_PLANE" then
+  live = require "lib_live"
+  live.attach(Plane)
+end
+
 -- options: external_metrics(req), pod_logs, lag (seconds by name), base (a store to go on with)
 function M.new(options)
   options = options or {}
+  if live then return live.new(options) end
   local self = setmetatable({ time = START, problems = {}, users = {} }, Plane)
   local ctx = { options = {}, api_host = "apiserver", lag = lag.scaled(1, options.lag), store = options.base or memory_store() }
   self.base = ctx.store
@@ -131,6 +139,15 @@ function Plane:advance(seconds)
   error "the controllers never come to rest"
 end
 
+-- Said first by a test that lets so many seconds pass: a real control plane takes them for real.
+function Plane.needs() end
+
+-- Lets the controllers work until probe() answers something true, which it gives; false when they never do.
+function Plane:until_(probe)
+  self:settle()
+  return probe()
+end
+
 -- options: type (content type), accept, token (false for none)
 function Plane:request(method, target, body, options)
   options = options or {}
@@ -153,6 +170,20 @@ function Plane:call(method, target, body, options)
   local value = json.decode(req.answer or "")
   return req.status, value == nil and req.answer or value, headers
 end
+
+-- A watch in a task of its own: what it has said so far, and its end.
+function Plane:watch(target, all)
+  local req = self:request("GET", target)
+  all(function() self.service.handle(req) end)
+  task.sleep(0)
+  return { text = function() return table.concat(req.chunks) end, close = function() req.gone = true end, status = req.status }
+end
+
+-- Lets what was written reach those who watch.
+function Plane:breathe() task.sleep(0) end
+
+-- The version of the last write.
+function Plane:version() return self.kube.store.rv end
 
 -- The body of a call that must succeed.
 function Plane:ok(method, target, body, options)

@@ -30,11 +30,12 @@ t.test("errors_are_the_servers_own", function()
       "reason":"BadRequest","code":400]] },
     { "GET", CONFIGMAPS .. "?fieldSelector=spec.x%3D1", nil, [["message":
       "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"","reason":"BadRequest","code":400]] },
-    { "GET", CONFIGMAPS .. "?resourceVersion=99999999", nil, ([["message":
-      "Timeout: Too large resource version: 99999999, current: %d","reason":"Timeout","details":{"causes":[{"reason":
-      "ResourceVersionTooLarge","message":"Too large resource version"}],"retryAfterSeconds":1},"code":504]]):format(plane.kube.store.rv) },
+    { "GET", CONFIGMAPS .. "?resourceVersion=99999999", nil, [["message":
+      "Timeout: Too large resource version: 99999999, current: N","reason":"Timeout","details":{"causes":[{"reason":
+      "ResourceVersionTooLarge","message":"Too large resource version"}],"retryAfterSeconds":1},"code":504]] },
   } do
     local _, body = plane:call(case[1], case[2], case[3])
+    body.message = body.message:gsub("current: %d+", "current: N")
     t.eq(body, json.decode('{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure",' .. case[4] .. "}"))
   end
 end)
@@ -98,7 +99,7 @@ t.test("strategic_merge_joins_lists_by_their_key", function()
   local _, obj = plane:patch("strategic", DEPLOYMENTS .. "/web", change)
   local list = obj.spec.template.spec.containers
   t.eq({ #list, list[1].name, list[2].name, list[2].image }, { 2, "side", "c", "img:1" })
-  t.eq(list[2].env, { { name = "B", value = "2" }, { name = "C", value = "3" } })
+  t.eq(list[2].env, { { name = "C", value = "3" }, { name = "B", value = "2" } })
 end)
 
 t.test("strategy_keeps_only_the_keys_that_the_patch_retains", function()
@@ -174,7 +175,8 @@ t.test("delete_answers_a_status_or_what_stays", function()
     details = { name = "a", kind = "configmaps", uid = made.metadata.uid } })
   plane:ok("POST", CONFIGMAPS, { metadata = { name = "f", finalizers = json.array { "x.io/hold" } } })
   local held = plane:ok("DELETE", CONFIGMAPS .. "/f")
-  t.eq({ held.kind, held.metadata.deletionTimestamp }, { "ConfigMap", "2026-01-05T08:00:05Z" })
+  t.eq({ held.kind, held.metadata.finalizers }, { "ConfigMap", { "x.io/hold" } })
+  t.match(held.metadata.deletionTimestamp, "^%d+%-%d+%-%d+T%d+:%d+:%d+Z$")
   plane:patch("merge", CONFIGMAPS .. "/f", { metadata = { finalizers = json.null } })
   t.eq(plane:call("GET", CONFIGMAPS .. "/f"), 404)
 end)
@@ -201,17 +203,9 @@ t.test("forbidden_says_who_what_and_where", function()
   t.eq(plane:call("GET", CONFIGMAPS, nil, { token = "bob" }), 403)
 end)
 
--- A watch in a task of its own; returns its request once it waits.
-local function watch(plane, target, all)
-  local req = plane:request("GET", target)
-  all(function() plane.service.handle(req) end)
-  task.sleep(0)
-  return req
-end
-
-local function lines(req)
+local function lines(watch)
   local out = {}
-  for line in table.concat(req.chunks):gmatch("[^\n]+") do
+  for line in watch.text():gmatch("[^\n]+") do
     local event = json.decode(line)
     local meta = event.object.metadata or {}
     local initial = (meta.annotations or {})["k8s.io/initial-events-end"]
@@ -224,19 +218,20 @@ t.test("a_watch_list_tells_the_state_then_what_enters_and_leaves_the_selector", 
   local plane = lib.new()
   plane:ok("POST", CONFIGMAPS, cm("wa", { a = "1" }, { w = "1" }))
   task.together(function(all)
-    local req = watch(plane, CONFIGMAPS .. "?allowWatchBookmarks=true&labelSelector=w%3D1&resourceVersionMatch=NotOlderThan"
+    local watch = plane:watch(CONFIGMAPS .. "?allowWatchBookmarks=true&labelSelector=w%3D1&resourceVersionMatch=NotOlderThan"
       .. "&sendInitialEvents=true&timeoutSeconds=600&watch=true", all)
-    t.eq(lines(req), { { "ADDED", "wa", "1" }, { "BOOKMARK", nil, nil, "true" } })
+    plane:breathe()
+    t.eq(lines(watch), { { "ADDED", "wa", "1" }, { "BOOKMARK", nil, nil, "true" } })
     plane:ok("POST", CONFIGMAPS, cm("wb", { a = "1" }, { w = "1" }))
     plane:ok("POST", CONFIGMAPS, cm("other", { a = "1" }, { w = "9" }))
     plane:patch("merge", CONFIGMAPS .. "/wb", { data = { a = "2" } })
     plane:patch("merge", CONFIGMAPS .. "/wb", { data = { a = "3" }, metadata = { labels = { w = "2" } } })
     plane:ok("DELETE", CONFIGMAPS .. "/wa")
-    task.sleep(0)
-    local seen = lines(req)
+    plane:breathe()
+    local seen = lines(watch)
     t.eq({ seen[3], seen[4], seen[5], seen[6] },
       { { "ADDED", "wb", "1" }, { "MODIFIED", "wb", "2" }, { "DELETED", "wb", "2" }, { "DELETED", "wa", "1" } })
-    req.gone = true
+    watch.close()
     plane:ok("POST", CONFIGMAPS, cm("end", nil, { w = "1" }))
   end)
 end)
@@ -246,9 +241,10 @@ t.test("a_watch_goes_on_exactly_behind_a_resource_version", function()
   local first = plane:ok("POST", CONFIGMAPS, cm("a", { a = "1" }))
   plane:patch("merge", CONFIGMAPS .. "/a", { data = { a = "2" } })
   task.together(function(all)
-    local req = watch(plane, CONFIGMAPS .. "?watch=True&resourceVersion=" .. first.metadata.resourceVersion, all)
-    t.eq(lines(req), { { "MODIFIED", "a", "2" } })
-    req.gone = true
+    local watch = plane:watch(CONFIGMAPS .. "?watch=True&resourceVersion=" .. first.metadata.resourceVersion, all)
+    plane:breathe()
+    t.eq(lines(watch), { { "MODIFIED", "a", "2" } })
+    watch.close()
     plane:ok("POST", CONFIGMAPS, cm("b"))
   end)
 end)
@@ -369,12 +365,10 @@ end)
 
 t.test("openapi_documents_name_kinds_parameters_and_fields", function()
   local plane = lib.new()
-  t.ok(plane:ok("GET", "/openapi/v3").paths["apis/apps/v1"].serverRelativeURL)
-  local doc = plane:ok("GET", "/openapi/v3/apis/apps/v1?hash=1")
+  local doc = plane:ok("GET", plane:ok("GET", "/openapi/v3").paths["apis/apps/v1"].serverRelativeURL)
   local patch = doc.paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"].patch
   t.eq(patch["x-kubernetes-group-version-kind"], { group = "apps", version = "v1", kind = "Deployment" })
   t.eq({ patch.parameters[1].name, patch.parameters[3].name }, { "dryRun", "fieldValidation" })
-  local containers = doc.components.schemas["core.v1.PodSpec"].properties.containers
+  local containers = doc.components.schemas["io.k8s.api.core.v1.PodSpec"].properties.containers
   t.eq({ containers["x-kubernetes-list-map-keys"], containers["x-kubernetes-patch-merge-key"] }, { { "name" }, "name" })
-  t.eq(plane:call("GET", "/openapi/v2"), 404)
 end)

@@ -121,19 +121,32 @@ t.test("dropping_a_container_removes_its_defaults_too", function()
   t.eq(obj.spec.template.spec.containers[1].name, "c")
 end)
 
+local function manager(obj, name)
+  for _, entry in ipairs(obj.metadata.managedFields) do
+    if entry.manager == name then return entry end
+  end
+end
+
 t.test("replicas_belong_to_who_scales", function()
+  local plane = lib.new()
+  plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=eirun", GOLD)
+  plane:patch("merge", DEPLOYMENTS .. "/gold/scale?fieldManager=scaler", { spec = { replicas = 3 } })
+  local bare = json.decode(GOLD)
+  bare.spec.replicas = nil
+  local status, obj = plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=eirun", bare)
+  t.eq({ status, obj.spec.replicas }, { 200, 3 })
+  local found = manager(obj, "scaler")
+  t.eq({ found.subresource, found.fieldsV1 }, { "scale", { ["f:spec"] = { ["f:replicas"] = {} } } })
+end)
+
+t.test("replicas_that_nobody_owns_stay_so_when_scaled", function()
   local plane = lib.new()
   local bare = json.decode(GOLD)
   bare.spec.replicas = nil
   plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=eirun", bare)
   plane:patch("merge", DEPLOYMENTS .. "/gold/scale?fieldManager=scaler", { spec = { replicas = 3 } })
   local status, obj = plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=eirun", bare)
-  t.eq({ status, obj.spec.replicas }, { 200, 3 })
-  local found
-  for _, entry in ipairs(obj.metadata.managedFields) do
-    if entry.manager == "scaler" then found = entry end
-  end
-  t.eq({ found.subresource, found.fieldsV1 }, { "scale", { ["f:spec"] = { ["f:replicas"] = {} } } })
+  t.eq({ status, obj.spec.replicas, manager(obj, "scaler") }, { 200, 3, nil })
 end)
 
 t.test("an_unknown_field_fails_the_typed_conversion", function()

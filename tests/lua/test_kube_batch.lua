@@ -61,7 +61,7 @@ t.test("a_job_gives_up_behind_its_backoff_limit", function()
   for _, pod in ipairs(pods(plane)) do
     if pod.status.phase == "Pending" then end_pod(plane, pod, "Failed") end
   end
-  local c = condition(plane:ok("GET", JOBS .. "/j"), "Failed")
+  local c = plane:until_(function() return condition(plane:ok("GET", JOBS .. "/j"), "Failed") end)
   t.eq({ c.status, c.reason }, { "True", "BackoffLimitExceeded" })
 end)
 
@@ -126,7 +126,7 @@ t.test("a_daemon_runs_on_every_node_that_fits", function()
   spec.spec.nodeSelector = { gpu = "yes" }
   plane:ok("POST", "/apis/apps/v1/namespaces/default/daemonsets", { metadata = { name = "ds" },
     spec = { selector = { matchLabels = { app = "x" } }, template = spec } })
-  plane:settle()
+  plane:until_(function() return pods(plane)[1] and pods(plane)[1].spec.nodeName end)
   t.eq({ #pods(plane), pods(plane)[1].spec.nodeName }, { 1, "a" })
   plane:node("c", { labels = { gpu = "yes" } })
   t.eq(#pods(plane), 2)

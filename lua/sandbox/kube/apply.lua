@@ -122,13 +122,22 @@ local function managers_of(live, new)
   return live and live.metadata.managedFields or {}
 end
 
+-- What nobody manages stays so: an object without managers; for the scale endpoint, whose Scale shows only the entries that
+-- own the replicas, an object whose replicas nobody owns.
+local function unmanaged(entries, who)
+  if who.subresource ~= "scale" then return #entries == 0 end
+  for _, entry in ipairs(entries) do
+    if value.get(entry.fieldsV1, "f:spec", "f:replicas") then return false end
+  end
+  return true
+end
+
 -- A write that is no apply: `who` {manager, api_version, subresource} owns what it changed.
 -- Gives new with its managedFields.
 function apply.update(live, new, field, who, time)
   who.operation = "Update"
   local entries = managers_of(live, new)
-  -- An object that nobody manages any more stays so.
-  if live and #entries == 0 then return with_managers(new, entries) end
+  if live and unmanaged(entries, who) then return with_managers(new, entries) end
   -- The scale endpoint's entries carry no time.
   if who.subresource == "scale" then time = nil end
   local change = typed.compare(live or { metadata = {} }, new, field)

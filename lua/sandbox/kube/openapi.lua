@@ -12,8 +12,16 @@ local SCALARS = {
   t = { type = "string", format = "date-time" }, x = { type = "object" },
 }
 
+-- The table's short names are the real ones without their beginning.
+local BEGINNINGS = { meta = "io.k8s.apimachinery.pkg.apis.", apiregistration = "io.k8s.kube-aggregator.pkg.apis.",
+  apiextensions = "io.k8s.apiextensions-apiserver.pkg.apis." }
+
+local function full(name)
+  return (BEGINNINGS[name:match "^%w+"] or "io.k8s.api.") .. name
+end
+
 local function reference(name)
-  return { allOf = json.array { { ["$ref"] = "#/components/schemas/" .. name } } }
+  return { allOf = json.array { { ["$ref"] = "#/components/schemas/" .. full(name) } } }
 end
 
 local add_struct
@@ -34,15 +42,16 @@ local function type_of(field, into)
 end
 
 function add_struct(name, into)
-  if into[name] then return end
+  if into[full(name)] then return end
   local struct = schema.struct(name)
   local properties, required = {}, json.array {}
-  into[name] = { type = "object", properties = properties }
+  local object = { type = "object", properties = properties }
+  into[full(name)] = object
   for _, key in ipairs(struct.order) do
     properties[key] = type_of(struct.fields[key], into)
     if struct.fields[key].required then required[#required + 1] = key end
   end
-  if #required > 0 then into[name].required = required end
+  if #required > 0 then object.required = required end
 end
 
 local function item_path(r)
@@ -67,7 +76,7 @@ function openapi.document(gv)
     paths[item_path(r)] = { get = operation "list", post = operation "post" }
     paths[item_path(r) .. "/{name}"] = { get = operation "get", patch = operation "patch" }
     add_struct(r.schema, schemas)
-    schemas[r.schema]["x-kubernetes-group-version-kind"] = json.array { gvk }
+    schemas[full(r.schema)]["x-kubernetes-group-version-kind"] = json.array { gvk }
   end
   return json.encode { openapi = "3.0.0", info = { title = "Kubernetes", version = "v1.36.0" }, paths = paths,
     components = { schemas = schemas } }

@@ -190,6 +190,7 @@ local function insufficient(wants, node)
     if milli > 0 and milli > free then
       reasons = reasons or {}
       reasons[#reasons + 1] = "Insufficient " .. name
+      reasons.hopeless = reasons.hopeless or milli > (node.allocatable[name] or 0) -- more than an empty node has
     end
   end
   return reasons
@@ -307,16 +308,19 @@ local function histogram(reasons)
   return table.concat(list, ", ")
 end
 
+-- What the plug-ins say that run when no node fits: the one for claims of devices, then preemption.
+local AFTER = ". no new claims to deallocate, preemption: "
+
 -- The scheduler's message: reasons is a list of the nodes' reason lists, or a text that holds for all nodes at once.
 function sched.message(total, reasons)
   if total == 0 then return "no nodes available to schedule pods" end
   local head = ("0/%d nodes are available:"):format(total)
   if type(reasons) == "string" then
-    return ("%s %s. preemption: %s %d Preemption is not helpful for scheduling."):format(head, reasons, head, total)
+    return ("%s %s%s%s %d Preemption is not helpful for scheduling."):format(head, reasons, AFTER, head, total)
   end
   local counts, outlook = {}, {}
   for _, list in ipairs(reasons) do
-    local hopeless = false
+    local hopeless = list.hopeless or false
     for _, reason in ipairs(list) do
       counts[reason] = (counts[reason] or 0) + 1
       hopeless = hopeless or HOPELESS[reason]
@@ -324,7 +328,7 @@ function sched.message(total, reasons)
     local word = hopeless and "Preemption is not helpful for scheduling" or "No preemption victims found for incoming pod"
     outlook[word] = (outlook[word] or 0) + 1
   end
-  return ("%s %s. preemption: %s %s."):format(head, histogram(counts), head, histogram(outlook))
+  return ("%s %s%s%s %s."):format(head, histogram(counts), AFTER, head, histogram(outlook))
 end
 
 -- Nodes with pods that want certain others away from them.

@@ -33,6 +33,44 @@ local function merge_item(out, item, key, elem)
   end
 end
 
+local function ranks(list, key)
+  local rank = {}
+  for i, item in ipairs(list) do rank[key and item[key] or item] = rank[key and item[key] or item] or i end
+  return rank
+end
+
+local function by_rank(list, rank, id)
+  local order = {}
+  for i, item in ipairs(list) do order[item] = i end
+  table.sort(list, function(a, b)
+    local x, y = rank[id(a)] or math.huge, rank[id(b)] or math.huge
+    if x ~= y then return x < y end
+    return order[a] < order[b]
+  end)
+  return list
+end
+
+-- The order of a merged list, as apimachinery's mergeSortedSlice has it: what `order` names stands as there; the rest, as
+-- before, comes in front of a named item only where it stood in front of it already.
+local function arrange(merged, order, before, key)
+  local function id(item) return key and item[key] or item end
+  local wanted, was = ranks(order, key), ranks(before, key)
+  local named, rest = {}, {}
+  for _, item in ipairs(merged) do table.insert(wanted[id(item)] and named or rest, item) end
+  by_rank(named, wanted, id)
+  by_rank(rest, was, id)
+  local out, i, j = json.array {}, 1, 1
+  while rest[i] or named[j] do
+    local x, y = rest[i] and was[id(rest[i])], named[j] and was[id(named[j])]
+    if rest[i] and (not named[j] or x and y and x < y) then
+      out[#out + 1], i = rest[i], i + 1
+    else
+      out[#out + 1], j = named[j], j + 1
+    end
+  end
+  return out
+end
+
 local function merge_keyed(old, change, key, elem)
   local out = json.array {}
   for _, item in ipairs(change) do
@@ -43,9 +81,10 @@ local function merge_keyed(old, change, key, elem)
       return out
     end
   end
-  for i, item in ipairs(type(old) == "table" and old or {}) do out[i] = item end
+  old = type(old) == "table" and old or {}
+  for i, item in ipairs(old) do out[i] = item end
   for _, item in ipairs(change) do merge_item(out, item, key, elem) end
-  return out
+  return arrange(out, value.filter(change, function(item) return item["$patch"] == nil end), old, key)
 end
 
 local function merge_primitives(old, change)
@@ -67,28 +106,6 @@ local function merge_value(old, change, field)
   return change
 end
 
-local function rank_of(order, key)
-  local rank = {}
-  for i, item in ipairs(order) do rank[key and item[key] or item] = i end
-  return rank
-end
-
--- Items named in the order stand in that order; the others keep their place behind the item they followed.
-local function reorder(list, order, key)
-  local rank, keyed, last = rank_of(order, key), {}, 0
-  for i, item in ipairs(list) do
-    local own = rank[key and item[key] or item]
-    if own then last = own end
-    keyed[i] = { item = item, rank = own or last, own = own and 0 or 1, i = i }
-  end
-  table.sort(keyed, function(a, b)
-    if a.rank ~= b.rank then return a.rank < b.rank end
-    if a.own ~= b.own then return a.own < b.own end
-    return a.i < b.i
-  end)
-  return value.map(keyed, function(k) return k.item end)
-end
-
 local function delete_primitives(list, gone)
   return value.filter(list, function(v) return not value.contains(gone, v) end)
 end
@@ -99,12 +116,12 @@ local function retain(new, keys)
   end
 end
 
-local function apply_directives(new, change, field)
+local function apply_directives(new, old, change, field)
   for key, v in pairs(change) do
     local name = select(2, directive(key))
     if name and value.is_list(new[name]) then
       local inner = schema.member(field, name)
-      new[name] = reorder(new[name], v, inner and inner.merge_key)
+      new[name] = arrange(new[name], v, value.is_list(old[name]) and old[name] or {}, inner and inner.merge_key)
     end
   end
 end
@@ -126,7 +143,7 @@ function merge_map(old, change, field)
       end
     end
   end
-  if field then apply_directives(new, change, field) end
+  if field then apply_directives(new, old, change, field) end
   return new
 end
 

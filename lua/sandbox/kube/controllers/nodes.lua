@@ -30,10 +30,12 @@ local OURS = { ["not-ready"] = true, unreachable = true, unschedulable = true, [
 local function wanted_taints(node)
   local list = {}
   local ready = common.condition(node, "Ready")
-  local word = not ready and "not-ready" or ready.status == "False" and "not-ready" or ready.status == "Unknown" and "unreachable"
-  if word then list[1] = { key = PREFIX .. word, effect = "NoSchedule" } end
-  -- A node that never was ready gets no NoExecute taint until it has a condition.
-  if word and ready then list[2] = { key = PREFIX .. word, effect = "NoExecute" } end
+  -- No condition, no taint: the one that admission gave the node goes, too, as in the real controller.
+  local word = ready and (ready.status == "False" and "not-ready" or ready.status == "Unknown" and "unreachable")
+  if word then
+    list[1] = { key = PREFIX .. word, effect = "NoSchedule" }
+    list[2] = { key = PREFIX .. word, effect = "NoExecute" }
+  end
   for type, key in value.sorted(PRESSURE) do
     local c = common.condition(node, type)
     if c and c.status == "True" then list[#list + 1] = { key = PREFIX .. key, effect = "NoSchedule" } end
