@@ -164,7 +164,8 @@ function M.attach(Plane)
     for _, name in ipairs { "external_metrics", "pod_logs", "base" } do
       if options[name] then t.leave("gives the emulator its own " .. name) end
     end
-    local self = setmetatable({ ns = "live" .. crypto.hex(crypto.random(6)), users = {}, time = math.floor(task.now()) }, { __index = field })
+    local self = { ns = "live" .. crypto.hex(crypto.random(6)), users = {}, time = math.floor(task.now()) }
+    setmetatable(self, { __index = field })
     self.http = http.client { ca_pem = settings().ca }
     if previous then tidy(self, previous) end
     previous = self.ns

@@ -40,12 +40,14 @@ t.test("a_job_runs_until_enough_pods_have_succeeded", function()
   start_job(plane, { completions = 3, parallelism = 2 })
   t.eq(#pods(plane), 2)
   for _, pod in ipairs(pods(plane)) do end_pod(plane, pod, "Succeeded") end
+  plane:until_(function() return #pods(plane) == 3 and plane:ok("GET", JOBS .. "/j").status.succeeded == 2 end)
   t.eq(#pods(plane), 3)
   local job = plane:ok("GET", JOBS .. "/j")
   t.eq({ job.status.active, job.status.succeeded, job.status.conditions }, { 1, 2 })
   for _, pod in ipairs(pods(plane)) do
     if pod.status.phase == "Pending" then end_pod(plane, pod, "Succeeded") end
   end
+  plane:until_(function() return condition(plane:ok("GET", JOBS .. "/j"), "Complete") end)
   job = plane:ok("GET", JOBS .. "/j")
   t.eq({ condition(job, "Complete").reason, job.status.succeeded, #pods(plane) }, { "CompletionsReached", 3, 3 })
   t.ok(job.status.completionTime, "a complete job says when")
