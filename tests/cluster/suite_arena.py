@@ -148,5 +148,38 @@ def arena_deletes_all_of_our_job(plane, folder):
         check(not [line for line in left if f"/{name}" in line], f"left behind: {left}")
 
 
+ISTIO = "networking.istio.io"
+ISTIO_KINDS = {"VirtualService": "virtualservices", "DestinationRule": "destinationrules", "Gateway": "gateways"}
+
+
+def istio_kind(kind, plural):
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1alpha3", "served": True, "storage": True, "schema": {"openAPIV3Schema": anything}}
+    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": f"{plural}.{ISTIO}"},
+            "spec": {"group": ISTIO, "scope": "Namespaced", "versions": [version],
+                     "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": kind + "List"}}}
+
+
+def istio_objects(plane, name):
+    return {kind: get(plane, f"{plural}.{ISTIO}", name + ("-gateway" if kind == "Gateway" else ""), "-n", NAMESPACE)["spec"]
+            for kind, plural in ISTIO_KINDS.items()}
+
+
+def behind_istio_the_routes_are_arenas(plane, folder):
+    for kind, plural in ISTIO_KINDS.items():
+        kubectl(plane, "apply", "-f", "-", text=json.dumps(istio_kind(kind, plural)))
+    kubectl(plane, "wait", "--for=condition=Established", *[f"crd/{plural}.{ISTIO}" for plural in ISTIO_KINDS.values()])
+    arena(plane, folder, "tensorflow", "--name=theirs", "--enable-istio", "--expose-service", *FLAGS)
+    run = served(plane, folder, "istio=yes")
+    check(run.code == 0, f"exit code {run.code}: {run.error()}")
+    check(renamed(istio_objects(plane, "theirs"), "theirs", "ours") == istio_objects(plane, "ours"), "the routes differ")
+    theirs, mine = (get(plane, "service", name, "-n", NAMESPACE)["spec"]["selector"] for name in ("theirs", "ours"))
+    check(renamed(theirs, "theirs", "ours") == mine, f"selectors {theirs} {mine}")
+    for name in ("theirs", "ours"):
+        serve(plane, "delete", name)
+    left = kubectl(plane, "get", "deploy,svc,virtualservices,destinationrules,gateways", "-n", NAMESPACE, "-o", "name")
+    check("ours" not in left and "theirs" not in left, f"left behind: {left}")
+
+
 TESTS = [arena_shows_our_jobs_as_we_do, our_objects_hold_all_that_arenas_do, what_arena_changes_is_seen_and_not_overwritten,
-         eirun_scales_and_deletes_arenas_job, arena_deletes_all_of_our_job]
+         eirun_scales_and_deletes_arenas_job, arena_deletes_all_of_our_job, behind_istio_the_routes_are_arenas]

@@ -13,6 +13,7 @@ return play.book {
     name = play.string { default = "ours" },
     version = play.string { default = "1" },
     image = play.string { default = "tensorflow/serving:2.14.1" },
+    istio = play.boolean { default = false, help = "behind an Istio gateway" },
     custom = play.boolean { default = false, help = "a second job, of a server of its own" },
   },
   run = function(p, arg)
@@ -26,7 +27,7 @@ return play.book {
     p:step("job", function()
       serve.ensure_tensorflow(k8s, { name = arg.name, version = arg.version, model_name = "chnsenticorp", model_path = "/models/serving",
         image = arg.image, data = { models = "/models" }, env = { A = "b" }, labels = { team = "nlp" }, memory = "1Gi", cpu = "500m",
-        user = "kubecfg:certauth:admin" }) -- arena 0.15.5 calls everybody with a certificate so
+        istio = arg.istio, expose = arg.istio, user = "kubecfg:certauth:admin" }) -- arena 0.15.5 calls everybody with a certificate so
     end)
     if arg.custom then
       p:step("custom job", function()
