@@ -6,10 +6,6 @@ local M = {}
 
 local MOST_KEY = 1023
 
-local function fail(text, hint)
-  errors.raise("invalid", text, { hint = hint })
-end
-
 ---A name as it may be shown on a terminal: control bytes and what is no UTF-8 stand as \x0a.
 ---@param text string
 ---@return string
@@ -43,7 +39,7 @@ end
 function M.check_key(key, bucket)
   local why = M.bad_key(key)
   if why then
-    fail(("oss://%s/%s cannot be an object: %s"):format(bucket or "", M.show(key), why))
+    errors.raise("invalid", ("oss://%s/%s cannot be an object: %s"):format(bucket or "", M.show(key), why))
   end
   return key
 end
@@ -56,7 +52,9 @@ function M.remote(text)
   local rest = text:match "^oss://(.*)$" or text:match "^OSS://(.*)$"
   if not rest then return nil end
   local bucket, key = rest:match "^([^/]*)/?(.*)$"
-  if bucket == "" then fail(("'%s' names no bucket"):format(M.show(text)), "write oss://BUCKET/KEY") end
+  if bucket == "" then
+    errors.raise("invalid", ("'%s' names no bucket: write oss://BUCKET/KEY"):format(M.show(text)), { code = "usage" })
+  end
   return { bucket = bucket, key = key }
 end
 

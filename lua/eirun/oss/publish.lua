@@ -57,11 +57,18 @@ function M.versions(bucket, base)
   return list
 end
 
-local function choose_version(given, model, there)
-  if given.version == "next" then return there[1] and there[#there].version + 1 or 1 end
-  return given.version or model.version
+-- The next one after the newest; that one itself where an interrupted run left it unfinished, which comes to light when it is looked at.
+local function next_versions(there)
+  local last = there[#there]
+  if not last then return { 1 } end
+  return last.whole and { last.version + 1 } or { last.version, last.version + 1 }
+end
+
+local function choices(given, model, there)
+  if given.version == "next" then return next_versions(there) end
+  return { given.version or model.version
     or errors.raise("invalid", ("which version is '%s'? its folder's name is no number"):format(model.folder),
-      { hint = "say --version N, or --version next" })
+      { hint = "say which: --set-version N or next (version = …)" }) }
 end
 
 local function digest(file)
@@ -72,9 +79,9 @@ local function digest(file)
   return { path = file.relative, size = file.size, crc64 = ("%016x"):format(sums.crc64), md5 = crypto.hex(sums.md5) }
 end
 
-local function manifest_of(model, version)
+local function manifest_of(model)
   local files = json.array(task.map(model.files, digest, AT_ONCE))
-  return { format = 1, version = version, bytes = model.bytes, files = files, published = wire.iso(task.now()),
+  return { format = 1, bytes = model.bytes, files = files, published = wire.iso(task.now()),
     shards = model.shards, tensors = model.tensors }
 end
 
@@ -124,7 +131,7 @@ end
 local function refuse_other(bucket, base, version, key)
   errors.raise("conflict", ("version %d of %s is there with another content: %s differs"):format(version, object_name(bucket, base),
     paths.show(key)), { object = object_name(bucket, key),
-      hint = "a published version is never changed: publish the next number (--version next)" })
+      hint = "a published version is never changed: publish the next number (--set-version next)" })
 end
 
 -- Sending -------------------------------------------------------------------------------------------------------------
@@ -245,16 +252,25 @@ end
 
 -- The verb ------------------------------------------------------------------------------------------------------------
 
+local function look_at(bucket, plan, version)
+  plan.version, plan.prefix = version, ("%s%d/"):format(plan.base, version)
+  for _, file in ipairs(plan.model.files) do paths.check_key(plan.prefix .. file.relative, bucket.name) end
+  local there, count_or_other = look(bucket, plan.prefix, plan.manifest)
+  if not there then return count_or_other end
+  plan.there = there
+  plan.is_there = count_or_other == #plan.model.files and M.manifest(bucket, plan.base, version) ~= nil
+end
+
 local function plan_of(bucket, given)
-  local model = savedmodel.check(given.from)
-  local base = paths.folder(given.to)
-  local version = choose_version(given, model, M.versions(bucket, base))
-  local plan = { model = model, base = base, version = version, prefix = ("%s%d/"):format(base, version), dry = given.dry_run }
-  for _, file in ipairs(model.files) do paths.check_key(plan.prefix .. file.relative, bucket.name) end
-  plan.manifest = manifest_of(model, version)
-  local there, other = look(bucket, plan.prefix, plan.manifest)
-  if not there then refuse_other(bucket, base, version, other) end
-  plan.there, plan.is_there = there, other == #model.files and M.manifest(bucket, base, version) ~= nil
+  local model, base = savedmodel.check(given.from), paths.folder(given.to)
+  local versions = choices(given, model, M.versions(bucket, base))
+  local plan, other = { model = model, base = base, dry = given.dry_run, manifest = manifest_of(model) }, nil
+  for _, version in ipairs(versions) do
+    other = look_at(bucket, plan, version)
+    if not other then break end
+  end
+  if other then refuse_other(bucket, base, plan.version, other) end
+  plan.manifest.version = plan.version
   return plan
 end
 

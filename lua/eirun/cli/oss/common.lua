@@ -138,14 +138,19 @@ local function place_of(row)
   return paths.show(row.path or row.key or "")
 end
 
+-- JSON is UTF-8: a name that is not stands as it would on a terminal.
+local function utf8_or_shown(text)
+  return text and (utf8.len(text) and text or paths.show(text))
+end
+
 ---Failures, as a program reads them.
 function M.failures(list)
   local json = require "eirun.core.json"
   local out = json.array {}
   for i, row in ipairs(list) do
     local err = errors.from(row.error)
-    out[i] = { path = row.path, key = row.key, kind = err.kind, code = err.code, ec = err.ec, message = err.message, hint = err.hint,
-      request_id = err.request_id }
+    out[i] = { path = utf8_or_shown(row.path), key = utf8_or_shown(row.key), kind = err.kind, code = err.code, ec = err.ec,
+      message = utf8_or_shown(err.message), hint = err.hint, request_id = err.request_id }
   end
   return out
 end
