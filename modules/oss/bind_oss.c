@@ -368,7 +368,12 @@ static int k_wait(lua_State *L, int status, lua_KContext context) {
     (void)status;
     (void)context;
     er_task_check(L);
-    return push_done(L, check_engine(L));
+    struct er_oss_engine *engine = ((struct box *)luaL_checkudata(L, 1, engine_type))->engine;
+    if (!engine) {
+        lua_newtable(L); // closed meanwhile: nothing comes any more
+        return 1;
+    }
+    return push_done(L, engine);
 }
 
 static void cancel_wait(struct er_op *op) { er_op_done(op); }

@@ -19,10 +19,11 @@ end
 local function answer(req, handler, seen)
   local body = req:body() or ""
   local call = { method = req.method, path = req.path, query = req:query(), headers = req.headers, body = body,
-    action = req.headers:get "x-acs-action" }
+    action = req.headers:get "x-acs-action", req = req }
   call.json = function() return json.decode(body) end
   seen[#seen + 1] = call
   local status, reply, headers = handler(call, #seen)
+  if status == "handled" then return nil end
   if status == "abort" then return req:abort() end
   if type(reply) == "table" then reply = json.encode(reply) end
   local list = {}
@@ -30,7 +31,8 @@ local function answer(req, handler, seen)
   return req:respond(status, list, reply or "")
 end
 
----Runs `body(url, seen)` while `handler(call, n)` answers: status, body (a table is JSON), headers; or "abort".
+---Runs `body(url, seen)` while `handler(call, n)` answers: status, body (a table is JSON), headers; or "abort", or "handled"
+---when it answered through `call.req` itself.
 ---@param handler fun(call: table, n: integer): integer|"abort", any, table|nil
 ---@param body fun(url: string, seen: table[])
 function M.with(handler, body)

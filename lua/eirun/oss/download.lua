@@ -11,6 +11,7 @@ local upload = require "eirun.oss.upload"
 local M = {}
 
 local ROUNDS = 3
+local QUIET = 10 -- seconds that threads may need to end what they have begun
 
 -- Hidden, beside its place: only there a rename is one step. The same name each time, so that nothing piles up.
 local function part_path(path)
@@ -79,10 +80,10 @@ local function fetch_ranges(lane, state, job, ops, done, tally)
 end
 
 local function is_whole(head, ops, results)
-  if not head.crc then return true end
+  if not head.crc64 then return true end
   local crc = 0
   for i, result in ipairs(results) do crc = crypto.crc64_combine(crc, result.crc, ops[i].length) end
-  return crc == head.crc
+  return crc == head.crc64
 end
 
 local function rounds(lane, state, job, head, tally)
@@ -116,6 +117,7 @@ function M.parts(lane, job, tally, head)
     return state:clear()
   end
   if not (job.resume and errors.is(err) and worth_resuming[err.kind]) or err.code == "CrcMismatch" then
+    pcall(task.shield, QUIET, lane.quiet, lane, job.key)
     fs.remove(part_path(job.path))
     state:clear()
   end

@@ -34,6 +34,7 @@ local M = {}
 ---@class eirun.OssLane
 ---@field run fun(self, op: eirun.OssOp): eirun.OssResult raises
 ---@field submit fun(self, op: eirun.OssOp, done: fun(result: eirun.OssResult|nil, err: eirun.Error|nil))
+---@field quiet fun(self, key: string) waits until nothing of that key is under way
 ---@field bytes fun(self): integer on the wire so far
 ---@field close fun(self)
 

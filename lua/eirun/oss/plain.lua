@@ -129,6 +129,7 @@ end
 ---@return integer
 function Plain:bytes() return self.moved end
 
+function Plain.quiet() end
 function Plain.close() end
 Plain.__close = Plain.close
 

@@ -45,6 +45,7 @@ local function settle(lane, result)
   local waiting = lane.pending[result.tag]
   lane.pending[result.tag] = nil
   lane.count = lane.count - 1
+  if lane.quieter then lane.quieter:set() end
   local op = waiting.op
   if result.resent > 0 then result.reason = arrived_changed(lane, op) end
   if result.error or result.status ~= 0 and result.status >= 300 then return waiting.done(nil, failure(lane, op, result)) end
@@ -55,7 +56,7 @@ end
 
 -- Runs while something is under way.
 local function dispatch(lane)
-  while lane.count > 0 do
+  while lane.engine and lane.count > 0 do
     for _, result in ipairs(lane.engine:wait()) do settle(lane, result) end
   end
   lane.dispatching = false
@@ -97,6 +98,23 @@ function Lane:run(op)
   end)
   ended:wait()
   return errors.check(result, err)
+end
+
+local function busy_with(lane, key)
+  for _, waiting in pairs(lane.pending) do
+    if waiting.op.key == key then return true end
+  end
+  return false
+end
+
+---Waits until no operation on that key is under way: those whose tasks were ended go on in their threads.
+---@param key string
+function Lane:quiet(key)
+  while self.engine and busy_with(self, key) do
+    self.quieter = self.quieter or task.event()
+    self.quieter:clear()
+    self.quieter:wait()
+  end
 end
 
 ---Bytes that went over the wire so far.

@@ -4,6 +4,7 @@ local download = require "eirun.oss.download"
 local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
 local lanes = require "eirun.oss.lanes"
+local paths = require "eirun.oss.paths"
 local progress = require "eirun.oss.progress"
 local spec = require "eirun.spec"
 local task = require "eirun.task"
@@ -68,22 +69,24 @@ end
 
 local function in_one_request(batch, job, op)
   batch.lane:submit(op, function(result, err)
-    if result then
-      batch.tally:part(job, op, result)
-    elseif op.action == "send" then
+    if result then batch.tally:part(job, op, result) end
+    if not err or op.action ~= "send" then return ended(batch, job, err) end
+    batch.spawn(function() -- who tells the results does not wait for a server
       upload.undo(job, err)
-    end
-    ended(batch, job, err)
+      ended(batch, job, err)
+    end)
   end)
 end
 
 local function begin_upload(batch, job)
+  paths.check_key(job.key, job.bucket.name)
   local stat = errors.check(fs.stat(job.path))
   if stat.type ~= "file" then errors.raise("invalid", ("'%s' is a %s, not a file"):format(job.path, stat.type), { object = job.path }) end
   if job.size and job.size ~= stat.size then
     errors.raise("conflict", ("'%s' changed since it was looked at: it had %d bytes, now %d"):format(job.path, job.size, stat.size),
       { object = job.path, retryable = false })
   end
+  if not job.size then batch.tally.known_bytes = batch.tally.known_bytes + stat.size end
   job.size = stat.size
   local small = job.size <= math.max(upload.SINGLE_MAX, job.part_size or 0) and not job.hold
   if small then return in_one_request(batch, job, upload.whole(job)) end
@@ -102,7 +105,9 @@ local function look_first(lane, job, tally)
   tally:part(job, op, lane:run(op))
 end
 
+-- What others wrote may have any name; but without one it cannot be asked for.
 local function begin_download(batch, job)
+  if job.key == "" or job.key:find("\0", 1, true) then paths.check_key(job.key, job.bucket.name) end
   if job.size and job.size <= upload.SINGLE_MAX then return in_one_request(batch, job, download.whole(job)) end
   in_its_own_task(batch, job, look_first)
 end

@@ -15,6 +15,7 @@ local M = {}
 local MIB = 1024 * 1024
 -- Below this one request is quicker than three.
 M.SINGLE_MAX = 16 * MIB
+local QUIET = 10 -- seconds that threads may need to end what they have begun
 local PART, MOST_PARTS, LEAST_PART = 8 * MIB, 10000, 100 * 1024
 
 ---Bytes of a part for a file of this size: always the same, so that an ETag can be computed again later.
@@ -270,6 +271,7 @@ function M.parts(lane, job, tally)
   if ok then return state:clear() end
   if err.code == "NoSuchUpload" then state:clear() end
   if not (job.resume and errors.is(err) and worth_resuming[err.kind]) or err.code == "CrcMismatch" then
+    pcall(task.shield, QUIET, lane.quiet, lane, job.key) -- a part that arrives after the abort would be billed
     abort(job, upload_id)
     M.undo(job, errors.from(err))
     state:clear()
