@@ -93,7 +93,8 @@ local function down(key, path, size) return { direction = "download", key = key,
 t.test("small_and_large_files_go_up_and_come_down_whole", function()
   local world = {}
   with(world, function(bucket, dir)
-    local report = bucket:transfer { up("big", file(dir, "big", SOURCE)), up("small", file(dir, "small", "hello")), up("empty", file(dir, "empty", "")) }
+    local report = bucket:transfer { up("big", file(dir, "big", SOURCE)), up("small", file(dir, "small", "hello")), up("empty",
+      file(dir, "empty", "")) }
     t.eq({ report.files, report.sent, #report.failed, report.resent }, { 3, #SOURCE + 5, 0, 0 })
     t.ok(world.objects.big == SOURCE and world.objects.small == "hello" and world.objects.empty == "", "the objects are the files")
     report = bucket:transfer { down("big", dir .. "/a/big"), down("small", dir .. "/a/small", 5), down("empty", dir .. "/a/empty", 0) }
@@ -226,12 +227,14 @@ t.test("what_is_wrong_with_one_file_is_said_and_the_rest_goes_on", function()
   local world = { objects = { x = "x" } }
   with(world, function(bucket, dir)
     local report = bucket:transfer { up("dir", dir), up("none", dir .. "/none"), up("", file(dir, "a", "a")), up("/b", dir .. "/a"),
-      up(("k"):rep(1024), dir .. "/a"), up("nul\0", dir .. "/a"), up("\xff", dir .. "/a"), up("../up", dir .. "/a"), up("line\nend", dir .. "/a"),
+      up(("k"):rep(1024), dir .. "/a"), up("nul\0", dir .. "/a"), up("\xff", dir .. "/a"), up("../up", dir .. "/a"), up("line\nend",
+        dir .. "/a"),
       up("😀", dir .. "/a"), up(("k"):rep(1023), dir .. "/a"), down("none", dir .. "/x"), down("x", dir), down("x", dir, 1) }
     local kinds = {}
     for _, failure in ipairs(report.failed) do kinds[#kinds + 1] = failure.key:sub(1, 4) .. ":" .. failure.error.kind end
     table.sort(kinds)
-    t.eq(kinds, { "../u:invalid", "/b:invalid", ":invalid", "dir:invalid", "kkkk:invalid", "none:not_found", "none:not_found", "nul\0:invalid",
+    t.eq(kinds, { "../u:invalid", "/b:invalid", ":invalid", "dir:invalid", "kkkk:invalid", "none:not_found", "none:not_found",
+      "nul\0:invalid",
       "x:invalid", "x:invalid", "\xff:invalid" })
     t.eq({ report.files, world.objects["line\nend"], world.objects["😀"] }, { 3, "a", "a" })
     t.eq(fs.list(dir), { "a" })
@@ -336,7 +339,8 @@ t.test("a_source_that_was_changed_after_the_interruption_starts_over", function(
       local lines = {}
       for number, data in pairs(world.parts) do
         local sums = sums_of(data)
-        lines[#lines + 1] = ("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size><HashCrc64ecma>%s</HashCrc64ecma></Part>"):format(
+
+          lines[#lines + 1] = ("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size><HashCrc64ecma>%s</HashCrc64ecma></Part>"):format(
           number, sums.etag, #data, sums["x-oss-hash-crc64ecma"])
       end
       return 200, "<ListPartsResult>" .. table.concat(lines) .. "</ListPartsResult>"
