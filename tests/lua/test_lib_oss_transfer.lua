@@ -339,9 +339,8 @@ t.test("a_source_that_was_changed_after_the_interruption_starts_over", function(
       local lines = {}
       for number, data in pairs(world.parts) do
         local sums = sums_of(data)
-
-          lines[#lines + 1] = ("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size><HashCrc64ecma>%s</HashCrc64ecma></Part>"):format(
-          number, sums.etag, #data, sums["x-oss-hash-crc64ecma"])
+        local row = "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size><HashCrc64ecma>%s</HashCrc64ecma></Part>"
+        lines[#lines + 1] = row:format(number, sums.etag, #data, sums["x-oss-hash-crc64ecma"])
       end
       return 200, "<ListPartsResult>" .. table.concat(lines) .. "</ListPartsResult>"
     end
@@ -355,6 +354,23 @@ t.test("a_source_that_was_changed_after_the_interruption_starts_over", function(
     local report = bucket:transfer { up("big", path) }
     t.eq({ report.files, report.skipped, world.deleted[1] }, { 1, 0, "U1" })
     t.ok(world.objects.big == "X" .. SOURCE:sub(2), "the object is the new file")
+  end)
+end)
+
+t.test("what_the_interrupted_run_completed_after_all_is_not_sent_again", function()
+  local world = { objects = { big = SOURCE } }
+  function world.fault(call)
+    if call.method == "GET" and call.query.uploadId then return refusal(404, "NoSuchUpload") end
+  end
+  with(world, function(bucket, dir, seen)
+    local path = file(dir, "big", SOURCE)
+    local stat = errors.check(fs.stat(path))
+    do
+      local state <close> = resume.open("upload", bucket, "big", path)
+      state:save { upload_id = "U0", part_size = 8 * MIB, size = stat.size, mtime = stat.mtime, ino = stat.ino, headers = "{}" }
+    end
+    local report = bucket:transfer { up("big", path) }
+    t.eq({ report.files, report.skipped, report.sent, #seen }, { 1, #SOURCE, 0, 2 })
   end)
 end)
 

@@ -132,13 +132,22 @@ local function save(state, job, upload_id, part_size)
     bucket = job.bucket.name, path = job.path, headers = json.encode(job.headers or {}) }
 end
 
--- What the run before began, when the file is still the one it was.
+-- A Complete that the run before had sent may have been carried out after that run was gone.
+local function is_there_by_now(job)
+  local ok, reply = pcall(call, job, { method = "HEAD", verb = "look at" })
+  if not ok or tonumber(reply.headers:get "content-length") ~= job.size then return false end
+  local crc = service.u64(reply.headers:get "x-oss-hash-crc64ecma")
+  return crc ~= nil and crc == errors.check(fs.digest(job.path, { "crc64" }, 0, job.size)).crc64
+end
+
+-- What the run before began, when the file is still the one it was; true when that has come to its end.
 local function own_upload(state, job)
   local saved = state.data
   if not saved then return nil end
   if same_source(saved, job) then
     local parts = list_parts(job, saved.upload_id)
     if parts then return saved.upload_id, parts, saved.part_size end
+    if is_there_by_now(job) then return true end
   else
     abort(job, saved.upload_id)
   end
@@ -180,7 +189,7 @@ end
 
 local function part_ops(job, upload_id, listed, part_size)
   local ops = {}
-  for offset = 0, job.size - 1, part_size do
+  for offset = 0, math.max(job.size, 1) - 1, part_size do
     local number, length = #ops + 1, math.min(part_size, job.size - offset)
     ops[number] = { action = "send", verb = "upload a part of", what = "part " .. number, key = job.key, path = job.path, offset = offset,
       length = length, size = job.size, known = known_of(listed[number], length), query = { partNumber = number, uploadId = upload_id } }
@@ -256,6 +265,11 @@ function M.parts(lane, job, tally)
   identify(job)
   local state <close> = resume.open("upload", job.bucket, job.key, job.path)
   local upload_id, listed, part_size = find(state, job)
+  if upload_id == true then
+    tally:part(job, { length = job.size }, { skipped = true })
+    state:clear()
+    return job.hold and job.hold(function() end)
+  end
   local ok, err = pcall(function()
     local ops = part_ops(job, upload_id, listed, part_size)
     local results = task.map(ops, function(op)
