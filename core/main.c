@@ -10,6 +10,16 @@
 
 enum { EXIT_BUG = 70 };
 
+void er_gpu_open_early(void); // modules/gpu
+
+// Opening a GPU driver takes longer than starting this program does: for `eirun gpu` it begins at once.
+static void begin_early(int argc, char **argv) {
+    bool local = argc < 3 || strcmp(argv[2], "cluster") != 0;
+    if (argc > 1 && strcmp(argv[1], "gpu") == 0 && local) {
+        er_gpu_open_early();
+    }
+}
+
 static bool finished(void *context) { return er_vm_finished(context); }
 
 // --lua-dir DIR in front of everything else, or EIRUN_LUA_DIR: library files that win over the embedded ones.
@@ -76,6 +86,7 @@ int main(int argc, char **argv) {
     const char *lua_dir = take_lua_dir(&argc, &argv);
     struct er_runtime *rt;
     struct er_vm *vm;
+    begin_early(argc, argv);
     if (er_runtime_new(&rt) != ER_OK) {
         fprintf(stderr, "eirun: cannot start: not enough memory or threads\n");
         return EXIT_BUG;

@@ -37,6 +37,17 @@ local M = {}
 ---@field mig eirun.gpu.Device[] its instances
 ---@field processes eirun.gpu.Process[] empty unless asked for
 
+---@field samples {gpu?: number[][], memory?: number[][], power?: number[][]} {seconds, value} each, oldest first; empty unless asked for
+
+---@class eirun.gpu.Options
+---@field timeout? number seconds, default 5
+---@field fields? string[] only these; default: the usual ones, without those that take the driver long (see gpu.fields)
+---@field processes? boolean
+---@field topology? boolean
+---@field instances? boolean of MIG; default true without `fields`
+---@field samples? boolean what the driver measured by itself in the last seconds
+---@field required? boolean no driver, or no GPU, is an error
+
 ---@class eirun.gpu.Snapshot
 ---@field missing? string why there is no driver to ask
 ---@field driver? string version
@@ -52,10 +63,12 @@ local reasons = {
 
 local compute_modes = { [0] = "Default", [1] = "Exclusive_Thread", [2] = "Prohibited", [3] = "Exclusive_Process" }
 
-local milli = {
-  power_mw = "power", power_limit_mw = "power_limit", power_default_limit_mw = "power_default_limit",
-  power_min_limit_mw = "power_min_limit", power_max_limit_mw = "power_max_limit", energy_mj = "energy",
-}
+-- What the driver tells in thousandths.
+local milli = { energy_mj = "energy" }
+for _, name in ipairs { "power", "power_average", "power_instant", "power_limit", "power_requested_limit", "power_default_limit",
+  "power_min_limit", "power_max_limit" } do
+  milli[name .. "_mw"] = name
+end
 
 local function names_of(bits)
   local list = {}
@@ -82,6 +95,11 @@ local function finish_process(process)
   process.cgroup = nil
 end
 
+local function scale(samples)
+  samples.power, samples.power_mw = samples.power_mw, nil
+  for _, sample in ipairs(samples.power or {}) do sample[2] = sample[2] / 1000 end
+end
+
 local function finish(device)
   for raw, name in pairs(milli) do
     device[name] = device[raw] and device[raw] / 1000
@@ -91,13 +109,32 @@ local function finish(device)
   device.clock_reasons = device.clock_reasons and names_of(device.clock_reasons)
   device.performance_state = device.performance_state and device.performance_state < 16 and "P" .. device.performance_state or nil
   device.compute_mode = device.compute_mode and compute_modes[device.compute_mode]
+  if device.samples then scale(device.samples) end
   for _, process in ipairs(device.processes or {}) do finish_process(process) end
   for _, instance in ipairs(device.mig or {}) do finish(instance) end
 end
 
+-- The driver's names of fields, from the names that a device has here.
+local function raw_names(names)
+  local raw, list = { clock_reason_bits = "clock_reasons" }, {}
+  for from, to in pairs(milli) do raw[to] = from end
+  for i, name in ipairs(names) do list[i] = raw[name] or name end
+  return list
+end
+
+---Every field that a device may have, also those that a look asks for only by name: energy, power_instant, serial, temperature_margin,
+---ecc_dram_corrected and the like.
+---@return string[]
+---Example: `local everything = gpu.snapshot { fields = gpu.fields() }`. Raises nothing.
+function M.fields()
+  local list = require("eirun.core.gpu").fields()
+  for i, name in ipairs(list) do list[i] = milli[name] or name end
+  return list
+end
+
 ---Looks once at all GPUs of this machine. The driver is asked on a thread of its own: one that hangs blocks only the caller, until the
----time-out.
----@param opts? {timeout?: number, processes?: boolean, topology?: boolean, required?: boolean} timeout in seconds, default 5
+---time-out. What never changes (name, limits) is asked once and remembered.
+---@param opts? eirun.gpu.Options
 ---@return eirun.gpu.Snapshot
 ---Example: `for _, device in ipairs(gpu.snapshot().devices) do print(device.name, device.memory_used) end`.
 ---Raises "timeout" when the driver does not answer, "internal" when it is broken, and with `required` "not_found" where there is no
@@ -105,7 +142,8 @@ end
 function M.snapshot(opts)
   opts = opts or {}
   local look = errors.check(require("eirun.core.gpu").snapshot {
-    timeout = opts.timeout, processes = opts.processes, topology = opts.topology,
+    timeout = opts.timeout, processes = opts.processes, topology = opts.topology, samples = opts.samples,
+    instances = opts.instances, fields = opts.fields and raw_names(opts.fields),
   })
   look.cuda = look.cuda and ("%d.%d"):format(look.cuda // 1000, look.cuda % 1000 // 10)
   if opts.required and #look.devices == 0 then
@@ -113,6 +151,29 @@ function M.snapshot(opts)
   end
   for _, device in ipairs(look.devices) do finish(device) end
   return look
+end
+
+---Listens to what the driver tells by itself, from now on; a thread of its own waits for it. Close what comes back, or let it go out of a
+---`<close>` variable.
+---@param opts? {kinds?: string[]} default: everything that speaks of a fault; also known: "clock", "performance_state", "power_source"
+---@return eirun.gpu.Events
+---Example:
+---```lua
+---local events <close> = gpu.events()
+---for event in events:each() do log.warn(event.text) end
+---```
+---Raises "not_found" without a driver or a GPU that tells events, "internal" when the driver fails.
+function M.events(opts)
+  return require("eirun.gpu.events").listen(opts)
+end
+
+---Judges the GPUs of this machine, and what happened to them, by rules: XIDs, ECC, remapped rows, heat, power, lost GPUs.
+---@param opts? {events?: table[], before?: eirun.gpu.Snapshot, look?: eirun.gpu.Snapshot, node?: string, timeout?: number}
+---@return eirun.gpu.Finding[] worst first; empty: all is well
+---Example: `for _, finding in ipairs(gpu.health()) do print(finding.severity, finding.text, finding.advice) end`.
+---Raises what snapshot raises.
+function M.health(opts)
+  return require("eirun.gpu.health").judge(opts)
 end
 
 return M

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // eirun.core.gpu: one look at the GPUs of this machine, as tables.
 #include "bind.h"
+#include "bind_events.h"
 #include "job.h"
 #include "task.h"
+
+#include <string.h>
 
 #define LOOK "eirun.gpu.look"
 
@@ -43,7 +46,7 @@ static void add_values(lua_State *L, const struct er_gpu_device *device) {
     for (int i = 0; i < ER_GPU_FIELD_COUNT; i++) {
         if (device->values[i].kind != ER_GPU_NA) {
             push_value(L, &device->values[i]);
-            lua_setfield(L, -2, er_gpu_field_names[i]);
+            lua_setfield(L, -2, er_gpu_field_rows[i].name);
         }
     }
     lua_pushboolean(L, device->lost);
@@ -82,6 +85,30 @@ static void add_processes(lua_State *L, const struct er_gpu_device *device) {
     lua_setfield(L, -2, "processes");
 }
 
+// { { seconds since the epoch, value }, ... } [-0, +1, m]
+static void push_series(lua_State *L, const struct er_gpu_series *series) {
+    lua_createtable(L, (int)series->count, 0);
+    for (size_t i = 0; i < series->count; i++) {
+        lua_createtable(L, 2, 0);
+        lua_pushnumber(L, (double)series->samples[i].at_us / 1e6);
+        lua_rawseti(L, -2, 1);
+        lua_pushinteger(L, series->samples[i].value);
+        lua_rawseti(L, -2, 2);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
+static void add_samples(lua_State *L, const struct er_gpu_device *device) {
+    lua_createtable(L, 0, ER_GPU_SERIES_COUNT);
+    for (int i = 0; i < ER_GPU_SERIES_COUNT; i++) {
+        if (device->series[i].count) {
+            push_series(L, &device->series[i]);
+            lua_setfield(L, -2, er_gpu_series_names[i]);
+        }
+    }
+    lua_setfield(L, -2, "samples");
+}
+
 static void add_instances(lua_State *L, const struct er_gpu_device *device) {
     lua_createtable(L, (int)device->mig_count, 0);
     for (size_t i = 0; i < device->mig_count; i++) {
@@ -94,11 +121,12 @@ static void add_instances(lua_State *L, const struct er_gpu_device *device) {
 
 // [-0, +1, m]
 static void push_device(lua_State *L, const struct er_gpu_device *device, size_t index) {
-    lua_createtable(L, 0, ER_GPU_FIELD_COUNT + 4);
+    lua_createtable(L, 0, 64);
     add_integer(L, "index", true, (int64_t)index);
     add_values(L, device);
     add_processes(L, device);
     add_instances(L, device);
+    add_samples(L, device);
     if (device->code != NVML_OK) {
         lua_pushstring(L, nvml_code_text(device->code));
         lua_setfield(L, -2, "unreadable");
@@ -165,12 +193,40 @@ static int k_snapshot(lua_State *L, int status, lua_KContext context) {
     return 1;
 }
 
+static enum er_gpu_field check_field(lua_State *L, const char *name) {
+    for (int i = 0; i < ER_GPU_FIELD_COUNT; i++) {
+        if (name && strcmp(er_gpu_field_rows[i].name, name) == 0) {
+            return (enum er_gpu_field)i;
+        }
+    }
+    return (enum er_gpu_field)luaL_error(L, "the driver has no field '%s'", name ? name : "?");
+}
+
+// The fields by name, or those of a usual look.
+static void read_fields(lua_State *L, int options, struct er_gpu_wish *wish) {
+    if (lua_getfield(L, options, "fields") == LUA_TNIL) {
+        er_gpu_wish_usual(wish);
+    } else {
+        luaL_checktype(L, -1, LUA_TTABLE);
+        for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
+            wish->fields[check_field(L, lua_tostring(L, -1))] = true;
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    wish->fields[ER_GPU_MIG_MODE] |= wish->instances;
+}
+
 // snapshot([options]) -> table | nil, err
 static int l_snapshot(lua_State *L) {
     static const struct er_opt rows[] = {
         {.key = "timeout", .type = ER_OPT_SECONDS, .offset = offsetof(struct look, timeout_ns)},
         {.key = "processes", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.processes)},
         {.key = "topology", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.topology)},
+        {.key = "instances", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.instances)},
+        {.key = "samples", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.samples)},
+        {.key = "fields", .type = ER_OPT_ANY},
     };
     lua_settop(L, 1);
     struct look *look = er_handle_new(L, sizeof *look, LOOK);
@@ -178,6 +234,9 @@ static int l_snapshot(lua_State *L) {
     if (!lua_isnil(L, 1)) {
         luaL_checktype(L, 1, LUA_TTABLE);
         er_read_opts(L, 1, rows, sizeof rows / sizeof *rows, look);
+        read_fields(L, 1, &look->wish);
+    } else {
+        er_gpu_wish_usual(&look->wish);
     }
     er_task_check_yieldable(L, "gpu.snapshot");
     er_task_check(L);
@@ -189,10 +248,22 @@ static int l_snapshot(lua_State *L) {
     return er_op_wait(L, &look->op, cancel_look, k_snapshot, (lua_KContext)look);
 }
 
+// fields() -> every field's name, in order
+static int l_fields(lua_State *L) {
+    lua_createtable(L, ER_GPU_FIELD_COUNT, 0);
+    for (int i = 0; i < ER_GPU_FIELD_COUNT; i++) {
+        lua_pushstring(L, er_gpu_field_rows[i].name);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
 int luaopen_eirun_core_gpu(lua_State *L);
 int luaopen_eirun_core_gpu(lua_State *L) {
-    static const luaL_Reg functions[] = {{"snapshot", l_snapshot}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"snapshot", l_snapshot}, {"fields", l_fields}, {"watch", er_gpu_l_watch}, {NULL, NULL}};
     er_handle_type(L, LOOK, NULL, l_look_close);
+    er_gpu_events_open(L);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -4,11 +4,18 @@
 
 #include <stdio.h>
 
-const char *const er_gpu_field_names[ER_GPU_FIELD_COUNT] = {
-#define ER_GPU_NAME_ROW(constant, name) [ER_GPU_##constant] = (name),
-    ER_GPU_FIELDS(ER_GPU_NAME_ROW)
-#undef ER_GPU_NAME_ROW
+const struct er_gpu_field_row er_gpu_field_rows[ER_GPU_FIELD_COUNT] = {
+#define ER_GPU_ROW(constant, name, kind) [ER_GPU_##constant] = {(name), ER_GPU_##kind},
+    ER_GPU_FIELDS(ER_GPU_ROW)
+#undef ER_GPU_ROW
 };
+
+void er_gpu_wish_usual(struct er_gpu_wish *wish) {
+    for (int i = 0; i < ER_GPU_FIELD_COUNT; i++) {
+        wish->fields[i] = !(er_gpu_field_rows[i].kind & ER_GPU_EXTRA);
+    }
+    wish->instances = true;
+}
 
 // True when the call went well; remembers a GPU that fell off the bus. The call is not made where there is none.
 #define ASK(device, function, ...) ((function) && went_well((device), (function)(__VA_ARGS__)))
@@ -16,6 +23,19 @@ const char *const er_gpu_field_names[ER_GPU_FIELD_COUNT] = {
 static bool went_well(struct er_gpu_device *device, int code) {
     device->lost = device->lost || code == NVML_GPU_IS_LOST;
     return code == NVML_OK;
+}
+
+static bool needs(const struct er_gpu_device *device, enum er_gpu_field field) {
+    return device->wanted[field] && device->values[field].kind == ER_GPU_NA;
+}
+
+static bool needs_any(const struct er_gpu_device *device, enum er_gpu_field first, enum er_gpu_field last) {
+    for (unsigned field = first; field <= (unsigned)last; field++) {
+        if (needs(device, (enum er_gpu_field)field)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void set(struct er_gpu_device *device, enum er_gpu_field field, uint64_t number) {
@@ -28,13 +48,32 @@ static void set_text(struct er_gpu_device *device, enum er_gpu_field field, cons
     snprintf(value->text, sizeof value->text, "%s", text);
 }
 
-static void read_names(const struct nvml *nvml, struct er_gpu_device *device) {
-    char text[NVML_TEXT] = {0};
-    if (ASK(device, nvml->name, device->handle, text, sizeof text)) {
-        set_text(device, ER_GPU_NAME, text);
+// Calls that answer a text.
+static void read_texts(const struct nvml *nvml, struct er_gpu_device *device) {
+    const struct {
+        int (*function)(struct nvml_device *, char *, unsigned);
+        enum er_gpu_field field;
+    } rows[] = {
+        {nvml->name, ER_GPU_NAME},
+        {nvml->uuid, ER_GPU_UUID},
+        {nvml->serial, ER_GPU_SERIAL},
+        {nvml->vbios, ER_GPU_VBIOS},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[NVML_TEXT] = {0};
+        if (needs(device, rows[i].field) && ASK(device, rows[i].function, device->handle, text, sizeof text)) {
+            text[sizeof text - 1] = '\0';
+            set_text(device, rows[i].field, text);
+        }
     }
-    if (ASK(device, nvml->uuid, device->handle, text, sizeof text)) {
-        set_text(device, ER_GPU_UUID, text);
+}
+
+static void read_capability(const struct nvml *nvml, struct er_gpu_device *device) {
+    int major = 0, minor = 0;
+    if (ASK(device, nvml->capability, device->handle, &major, &minor)) {
+        char text[NVML_TEXT];
+        snprintf(text, sizeof text, "%d.%d", major, minor);
+        set_text(device, ER_GPU_COMPUTE_CAPABILITY, text);
     }
 }
 
@@ -60,6 +99,11 @@ static void read_pci(const struct nvml *nvml, struct er_gpu_device *device) {
     char text[NVML_TEXT];
     snprintf(text, sizeof text, "%08X:%02X:%02X.0", pci.domain, pci.bus, pci.device);
     set_text(device, ER_GPU_PCI, text);
+    set(device, ER_GPU_PCI_DOMAIN, pci.domain);
+    set(device, ER_GPU_PCI_BUS, pci.bus);
+    set(device, ER_GPU_PCI_DEVICE, pci.device);
+    set(device, ER_GPU_PCI_ID, pci.id);
+    set(device, ER_GPU_PCI_SUBSYSTEM, pci.subsystem);
     read_numa(device, &pci);
 }
 
@@ -85,25 +129,65 @@ static void read_memory(const struct nvml *nvml, struct er_gpu_device *device) {
     set(device, ER_GPU_MEMORY_FREE, memory.free);
 }
 
+static void read_bar1(const struct nvml *nvml, struct er_gpu_device *device) {
+    struct nvml_bar1 memory = {0};
+    if (ASK(device, nvml->bar1, device->handle, &memory)) {
+        set(device, ER_GPU_BAR1_TOTAL, memory.total);
+        set(device, ER_GPU_BAR1_USED, memory.used);
+    }
+}
+
 static void read_rates(const struct nvml *nvml, struct er_gpu_device *device) {
     struct nvml_rates rates = {0};
     if (ASK(device, nvml->rates, device->handle, &rates)) {
         set(device, ER_GPU_UTIL_GPU, rates.gpu);
         set(device, ER_GPU_UTIL_MEMORY, rates.memory);
     }
-    unsigned rate = 0, period = 0;
-    if (ASK(device, nvml->encoder, device->handle, &rate, &period)) {
-        set(device, ER_GPU_UTIL_ENCODER, rate);
-    }
-    if (ASK(device, nvml->decoder, device->handle, &rate, &period)) {
-        set(device, ER_GPU_UTIL_DECODER, rate);
+}
+
+// Calls that answer a rate and the period over which it was taken.
+static void read_engines(const struct nvml *nvml, struct er_gpu_device *device) {
+    const struct {
+        int (*function)(struct nvml_device *, unsigned *, unsigned *);
+        enum er_gpu_field field;
+    } rows[] = {
+        {nvml->encoder, ER_GPU_UTIL_ENCODER},
+        {nvml->decoder, ER_GPU_UTIL_DECODER},
+        {nvml->jpeg, ER_GPU_UTIL_JPEG},
+        {nvml->ofa, ER_GPU_UTIL_OFA},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        unsigned rate = 0, period = 0;
+        if (needs(device, rows[i].field) && ASK(device, rows[i].function, device->handle, &rate, &period)) {
+            set(device, rows[i].field, rate);
+        }
     }
 }
 
-static void read_memory_temperature(const struct nvml *nvml, struct er_gpu_device *device) {
-    struct nvml_field field = {.id = NVML_FIELD_MEMORY_TEMPERATURE};
-    if (ASK(device, nvml->fields, device->handle, 1, &field) && field.code == NVML_OK) {
-        set(device, ER_GPU_TEMPERATURE_MEMORY, field.value.u32);
+// Values that have a number instead of a function.
+static void read_numbered(const struct nvml *nvml, struct er_gpu_device *device) {
+    static const struct {
+        unsigned id;
+        enum er_gpu_field field;
+    } rows[] = {
+        {NVML_FIELD_MEMORY_TEMPERATURE, ER_GPU_TEMPERATURE_MEMORY},
+        {NVML_FIELD_POWER_AVERAGE, ER_GPU_POWER_AVERAGE},
+        {NVML_FIELD_POWER_INSTANT, ER_GPU_POWER_INSTANT},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct nvml_field field = {.id = rows[i].id};
+        if (needs(device, rows[i].field) && ASK(device, nvml->fields, device->handle, 1, &field) &&
+            field.code == NVML_OK) {
+            set(device, rows[i].field, field.value.u32);
+        }
+    }
+}
+
+static void read_margin(const struct nvml *nvml, struct er_gpu_device *device) {
+    struct nvml_margin margin = {.version = NVML_MARGIN_V1};
+    if (ASK(device, nvml->margin, device->handle, &margin)) {
+        device->values[ER_GPU_TEMPERATURE_MARGIN] =
+            (struct er_gpu_value){.kind = ER_GPU_NUMBER, .number = margin.celsius};
     }
 }
 
@@ -125,10 +209,14 @@ static void read_selected(const struct nvml *nvml, struct er_gpu_device *device)
         {nvml->clock_max, NVML_CLOCK_GRAPHICS, ER_GPU_CLOCK_MAX_GRAPHICS},
         {nvml->clock_max, NVML_CLOCK_SM, ER_GPU_CLOCK_MAX_SM},
         {nvml->clock_max, NVML_CLOCK_MEM, ER_GPU_CLOCK_MAX_MEMORY},
+        {nvml->clock_set, NVML_CLOCK_GRAPHICS, ER_GPU_CLOCK_SET_GRAPHICS},
+        {nvml->clock_set, NVML_CLOCK_MEM, ER_GPU_CLOCK_SET_MEMORY},
+        {nvml->clock_default, NVML_CLOCK_GRAPHICS, ER_GPU_CLOCK_DEFAULT_GRAPHICS},
+        {nvml->clock_default, NVML_CLOCK_MEM, ER_GPU_CLOCK_DEFAULT_MEMORY},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         unsigned number = 0;
-        if (ASK(device, rows[i].function, device->handle, rows[i].selector, &number)) {
+        if (needs(device, rows[i].field) && ASK(device, rows[i].function, device->handle, rows[i].selector, &number)) {
             set(device, rows[i].field, number);
         }
     }
@@ -143,15 +231,19 @@ static void read_plain(const struct nvml *nvml, struct er_gpu_device *device) {
         {nvml->minor, ER_GPU_MINOR},
         {nvml->power, ER_GPU_POWER},
         {nvml->power_limit, ER_GPU_POWER_LIMIT},
+        {nvml->power_requested, ER_GPU_POWER_REQUESTED},
         {nvml->power_default, ER_GPU_POWER_DEFAULT},
+        {nvml->fan, ER_GPU_FAN},
         {nvml->pcie_generation, ER_GPU_PCIE_GENERATION},
         {nvml->pcie_generation_max, ER_GPU_PCIE_GENERATION_MAX},
+        {nvml->pcie_generation_gpu_max, ER_GPU_PCIE_GENERATION_GPU_MAX},
         {nvml->pcie_width, ER_GPU_PCIE_WIDTH},
         {nvml->pcie_width_max, ER_GPU_PCIE_WIDTH_MAX},
+        {nvml->pcie_replays, ER_GPU_PCIE_REPLAYS},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         unsigned number = 0;
-        if (ASK(device, rows[i].function, device->handle, &number)) {
+        if (needs(device, rows[i].field) && ASK(device, rows[i].function, device->handle, &number)) {
             set(device, rows[i].field, number);
         }
     }
@@ -167,23 +259,36 @@ static void read_modes(const struct nvml *nvml, struct er_gpu_device *device) {
         {nvml->retired_pending, ER_GPU_RETIRED_PENDING},
         {nvml->persistence, ER_GPU_PERSISTENCE},
         {nvml->compute_mode, ER_GPU_COMPUTE_MODE},
+        {nvml->display_active, ER_GPU_DISPLAY_ACTIVE},
+        {nvml->power_management, ER_GPU_POWER_MANAGEMENT},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int mode = 0;
-        if (ASK(device, rows[i].function, device->handle, &mode) && mode >= 0) {
+        if (needs(device, rows[i].field) && ASK(device, rows[i].function, device->handle, &mode) && mode >= 0) {
             set(device, rows[i].field, (uint64_t)mode);
         }
     }
 }
 
+// Calls that answer 64 bits.
 static void read_wide(const struct nvml *nvml, struct er_gpu_device *device) {
-    unsigned long long number = 0;
-    if (ASK(device, nvml->energy, device->handle, &number)) {
-        set(device, ER_GPU_ENERGY, number);
+    const struct {
+        int (*function)(struct nvml_device *, unsigned long long *);
+        enum er_gpu_field field;
+    } rows[] = {
+        {nvml->energy, ER_GPU_ENERGY},
+        {nvml->clock_reasons, ER_GPU_CLOCK_REASONS},
+        {nvml->clock_reasons_known, ER_GPU_CLOCK_REASONS_KNOWN},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        unsigned long long number = 0;
+        if (needs(device, rows[i].field) && ASK(device, rows[i].function, device->handle, &number)) {
+            set(device, rows[i].field, number);
+        }
     }
-    if (ASK(device, nvml->clock_reasons, device->handle, &number)) {
-        set(device, ER_GPU_CLOCK_REASONS, number);
-    }
+}
+
+static void read_power_range(const struct nvml *nvml, struct er_gpu_device *device) {
     unsigned low = 0, high = 0;
     if (ASK(device, nvml->power_range, device->handle, &low, &high)) {
         set(device, ER_GPU_POWER_MIN, low);
@@ -191,34 +296,55 @@ static void read_wide(const struct nvml *nvml, struct er_gpu_device *device) {
     }
 }
 
-static void read_ecc(const struct nvml *nvml, struct er_gpu_device *device) {
-    static const struct {
-        int error, counter;
-        enum er_gpu_field field;
-    } rows[] = {
-        {NVML_ECC_CORRECTED, NVML_ECC_VOLATILE, ER_GPU_ECC_CORRECTED},
-        {NVML_ECC_UNCORRECTED, NVML_ECC_VOLATILE, ER_GPU_ECC_UNCORRECTED},
-        {NVML_ECC_CORRECTED, NVML_ECC_AGGREGATE, ER_GPU_ECC_CORRECTED_TOTAL},
-        {NVML_ECC_UNCORRECTED, NVML_ECC_AGGREGATE, ER_GPU_ECC_UNCORRECTED_TOTAL},
-    };
+static void read_ecc_mode(const struct nvml *nvml, struct er_gpu_device *device) {
     int current = 0, pending = 0;
     if (ASK(device, nvml->ecc_mode, device->handle, &current, &pending)) {
         set(device, ER_GPU_ECC_MODE, current != 0);
+        set(device, ER_GPU_ECC_PENDING, pending != 0);
     }
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+}
+
+// In the order of the fields: corrected and uncorrected since the driver came up, then of the GPU's life.
+static void read_ecc(const struct nvml *nvml, struct er_gpu_device *device) {
+    for (int i = 0; i < 4; i++) {
+        enum er_gpu_field field = (enum er_gpu_field)(ER_GPU_ECC_CORRECTED + i);
         unsigned long long errors = 0;
-        if (ASK(device, nvml->ecc_errors, device->handle, rows[i].error, rows[i].counter, &errors)) {
-            set(device, rows[i].field, errors);
+        if (needs(device, field) && ASK(device, nvml->ecc_errors, device->handle, i % 2, i / 2, &errors)) {
+            set(device, field, errors);
+        }
+    }
+}
+
+static void read_ecc_places(const struct nvml *nvml, struct er_gpu_device *device) {
+    for (int i = 0; i < 8; i++) {
+        enum er_gpu_field field = (enum er_gpu_field)(ER_GPU_ECC_DRAM_CORRECTED + i);
+        unsigned long long errors = 0;
+        if (needs(device, field) && ASK(device, nvml->ecc_counter, device->handle, i % 2, i / 2 % 2,
+                                        i / 4 ? NVML_PLACE_SRAM : NVML_PLACE_DRAM, &errors)) {
+            set(device, field, errors);
         }
     }
 }
 
 // Without room the call answers how many there are.
-static void read_retired(const struct nvml *nvml, struct er_gpu_device *device, int cause, enum er_gpu_field field) {
-    unsigned pages = 0;
-    int code = nvml->retired ? nvml->retired(device->handle, cause, &pages, NULL) : NVML_FUNCTION_NOT_FOUND;
-    if (went_well(device, code) || code == NVML_INSUFFICIENT_SIZE) {
-        set(device, field, pages);
+static void read_retired(const struct nvml *nvml, struct er_gpu_device *device) {
+    for (int cause = NVML_RETIRED_SINGLE; cause <= NVML_RETIRED_DOUBLE; cause++) {
+        unsigned pages = 0;
+        int code = nvml->retired ? nvml->retired(device->handle, cause, &pages, NULL) : NVML_FUNCTION_NOT_FOUND;
+        if (went_well(device, code) || code == NVML_INSUFFICIENT_SIZE) {
+            set(device, cause == NVML_RETIRED_SINGLE ? ER_GPU_RETIRED_SINGLE : ER_GPU_RETIRED_DOUBLE, pages);
+        }
+    }
+}
+
+static void read_histogram(const struct nvml *nvml, struct er_gpu_device *device) {
+    struct nvml_histogram banks = {0};
+    if (ASK(device, nvml->histogram, device->handle, &banks)) {
+        set(device, ER_GPU_REMAP_BANKS_MAX, banks.max);
+        set(device, ER_GPU_REMAP_BANKS_HIGH, banks.high);
+        set(device, ER_GPU_REMAP_BANKS_PARTIAL, banks.partial);
+        set(device, ER_GPU_REMAP_BANKS_LOW, banks.low);
+        set(device, ER_GPU_REMAP_BANKS_NONE, banks.none);
     }
 }
 
@@ -252,30 +378,50 @@ static void read_mig_mode(const struct nvml *nvml, struct er_gpu_device *device)
     unsigned current = 0, pending = 0;
     if (ASK(device, nvml->mig_mode, device->handle, &current, &pending)) {
         set(device, ER_GPU_MIG_MODE, current);
+        set(device, ER_GPU_MIG_PENDING, pending);
     }
 }
 
+// Calls that answer several fields at once, and lists that pick by field themselves.
+static const struct {
+    void (*read)(const struct nvml *nvml, struct er_gpu_device *device);
+    enum er_gpu_field first, last;
+} readers[] = {
+    {read_texts, ER_GPU_NAME, ER_GPU_VBIOS},
+    {read_pci, ER_GPU_PCI, ER_GPU_NUMA},
+    {read_capability, ER_GPU_COMPUTE_CAPABILITY, ER_GPU_COMPUTE_CAPABILITY},
+    {read_memory, ER_GPU_MEMORY_TOTAL, ER_GPU_MEMORY_RESERVED},
+    {read_bar1, ER_GPU_BAR1_TOTAL, ER_GPU_BAR1_USED},
+    {read_rates, ER_GPU_UTIL_GPU, ER_GPU_UTIL_MEMORY},
+    {read_engines, ER_GPU_UTIL_ENCODER, ER_GPU_UTIL_OFA},
+    {read_selected, ER_GPU_TEMPERATURE, ER_GPU_CLOCK_DEFAULT_MEMORY},
+    {read_numbered, ER_GPU_TEMPERATURE_MEMORY, ER_GPU_POWER_INSTANT},
+    {read_margin, ER_GPU_TEMPERATURE_MARGIN, ER_GPU_TEMPERATURE_MARGIN},
+    {read_plain, ER_GPU_MINOR, ER_GPU_PCIE_REPLAYS},
+    {read_modes, ER_GPU_POWER_MANAGEMENT, ER_GPU_DISPLAY_ACTIVE},
+    {read_wide, ER_GPU_ENERGY, ER_GPU_CLOCK_REASONS_KNOWN},
+    {read_power_range, ER_GPU_POWER_MIN, ER_GPU_POWER_MAX},
+    {read_ecc_mode, ER_GPU_ECC_MODE, ER_GPU_ECC_PENDING},
+    {read_ecc, ER_GPU_ECC_CORRECTED, ER_GPU_ECC_UNCORRECTED_TOTAL},
+    {read_ecc_places, ER_GPU_ECC_DRAM_CORRECTED, ER_GPU_ECC_SRAM_UNCORRECTED_TOTAL},
+    {read_retired, ER_GPU_RETIRED_SINGLE, ER_GPU_RETIRED_DOUBLE},
+    {read_remapped, ER_GPU_REMAPPED_CORRECTED, ER_GPU_REMAPPED_FAILURE},
+    {read_histogram, ER_GPU_REMAP_BANKS_MAX, ER_GPU_REMAP_BANKS_NONE},
+    {read_links, ER_GPU_NVLINKS, ER_GPU_NVLINKS},
+    {read_mig_mode, ER_GPU_MIG_MODE, ER_GPU_MIG_PENDING},
+};
+
 void er_gpu_read_device(const struct nvml *nvml, struct er_gpu_device *device) {
-    read_names(nvml, device);
-    read_pci(nvml, device);
-    read_memory(nvml, device);
-    read_rates(nvml, device);
-    read_selected(nvml, device);
-    read_memory_temperature(nvml, device);
-    read_plain(nvml, device);
-    read_modes(nvml, device);
-    read_wide(nvml, device);
-    read_ecc(nvml, device);
-    read_retired(nvml, device, NVML_RETIRED_SINGLE, ER_GPU_RETIRED_SINGLE);
-    read_retired(nvml, device, NVML_RETIRED_DOUBLE, ER_GPU_RETIRED_DOUBLE);
-    read_remapped(nvml, device);
-    read_links(nvml, device);
-    read_mig_mode(nvml, device);
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+        if (needs_any(device, readers[i].first, readers[i].last)) {
+            readers[i].read(nvml, device);
+        }
+    }
 }
 
 void er_gpu_read_instance(const struct nvml *nvml, struct er_gpu_device *device) {
     unsigned id = 0;
-    read_names(nvml, device);
+    read_texts(nvml, device);
     read_memory(nvml, device);
     if (ASK(device, nvml->gpu_instance, device->handle, &id)) {
         set(device, ER_GPU_GPU_INSTANCE, id);

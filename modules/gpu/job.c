@@ -2,9 +2,9 @@
 #include "job.h"
 
 #include "deadline.h"
+#include "thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 enum { MAX_HANGING = 4 };
@@ -114,17 +114,6 @@ static void on_deadline(struct er_deadline *deadline) {
     settle(job, ER_TIMEOUT);
 }
 
-// The thread takes no signals: they are the loop's.
-static bool start_thread(struct shared *shared) {
-    pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool started = pthread_create(&thread, NULL, run_thread, shared) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return started && pthread_detach(thread) == 0;
-}
-
 static struct er_gpu_job *new_job(struct er_runtime *rt, const struct er_gpu_wish *wish) {
     struct er_gpu_job *job = er_calloc(1, sizeof *job);
     struct shared *shared = er_calloc(1, sizeof *shared);
@@ -135,6 +124,7 @@ static struct er_gpu_job *new_job(struct er_runtime *rt, const struct er_gpu_wis
     }
     pthread_mutex_init(&shared->lock, NULL);
     shared->wish = *wish;
+    shared->wish.cache = er_gpu_shared_cache();
     shared->wake = &job->wake;
     job->rt = rt;
     job->shared = shared;
@@ -163,7 +153,7 @@ struct er_gpu_job *er_gpu_job_start(struct er_runtime *rt, const struct er_gpu_w
     job->done = done;
     job->data = data;
     bool listens = uv_async_init(er_loop(rt), &job->wake, on_wake) == 0; // before the thread runs
-    if (listens && start_deadline(job, timeout_ns) == ER_OK && start_thread(job->shared)) {
+    if (listens && start_deadline(job, timeout_ns) == ER_OK && er_gpu_start_thread(run_thread, job->shared)) {
         return job;
     }
     job->shared->finished = job->shared->left = true; // no thread will let go
@@ -198,3 +188,12 @@ void er_gpu_job_free(struct er_gpu_job *job) {
         settle(job, ER_CANCELLED);
     }
 }
+
+static void *open_thread(void *data) {
+    struct nvml nvml;
+    (void)data;
+    er_gpu_open(&nvml, NULL);
+    return NULL;
+}
+
+void er_gpu_open_early(void) { er_gpu_start_thread(open_thread, NULL); }

@@ -28,7 +28,11 @@ enum { NVML_ECC_CORRECTED, NVML_ECC_UNCORRECTED };
 enum { NVML_ECC_VOLATILE, NVML_ECC_AGGREGATE };
 enum { NVML_RETIRED_SINGLE, NVML_RETIRED_DOUBLE };
 enum { NVML_P2P_NVLINK = 2, NVML_MAX_LINKS = 18 };
-enum { NVML_FIELD_MEMORY_TEMPERATURE = 82 };
+enum { NVML_FIELD_MEMORY_TEMPERATURE = 82, NVML_FIELD_POWER_AVERAGE = 185, NVML_FIELD_POWER_INSTANT = 186 };
+enum { NVML_MARGIN_V1 = 0x01000008 }; // size 8, version 1
+enum { NVML_PLACE_DRAM = 2, NVML_PLACE_SRAM = 7 };
+enum { NVML_SAMPLED_POWER = 0, NVML_SAMPLED_GPU = 1, NVML_SAMPLED_MEMORY = 2 };
+enum { NVML_TIMEOUT = 10 };
 
 struct nvml_device; // opaque
 
@@ -47,6 +51,31 @@ struct nvml_pci { // _v3; _v2 ends with four reserved words in the place of bus_
     unsigned domain, bus, device, id, subsystem;
     char bus_id[32];
 };
+struct nvml_bar1 {
+    unsigned long long total, free, used;
+};
+struct nvml_margin {
+    unsigned version;
+    int celsius;
+};
+struct nvml_histogram {
+    unsigned max, high, partial, low, none;
+};
+struct nvml_sample {
+    unsigned long long at_us;
+    union {
+        double real;
+        unsigned u32;
+        unsigned long long u64;
+    } value;
+};
+enum { NVML_VALUE_DOUBLE, NVML_VALUE_U32, NVML_VALUE_ULONG, NVML_VALUE_U64, NVML_VALUE_I64, NVML_VALUE_I32 };
+struct nvml_event { // before _v2 the last two were missing
+    struct nvml_device *device;
+    unsigned long long type, data;
+    unsigned gpu_instance, compute_instance; // all ones: none
+};
+struct nvml_event_set; // opaque
 struct nvml_process_v1 {
     unsigned pid;
     unsigned long long memory; // all ones: not known
@@ -82,6 +111,34 @@ struct nvml_field {
     X(by_index, (unsigned, struct nvml_device **), "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByIndex")      \
     X(name, (struct nvml_device *, char *, unsigned), "nvmlDeviceGetName", NULL)                                       \
     X(uuid, (struct nvml_device *, char *, unsigned), "nvmlDeviceGetUUID", NULL)                                       \
+    X(serial, (struct nvml_device *, char *, unsigned), "nvmlDeviceGetSerial", NULL)                                   \
+    X(vbios, (struct nvml_device *, char *, unsigned), "nvmlDeviceGetVbiosVersion", NULL)                              \
+    X(capability, (struct nvml_device *, int *, int *), "nvmlDeviceGetCudaComputeCapability", NULL)                    \
+    X(bar1, (struct nvml_device *, struct nvml_bar1 *), "nvmlDeviceGetBAR1MemoryInfo", NULL)                           \
+    X(jpeg, (struct nvml_device *, unsigned *, unsigned *), "nvmlDeviceGetJpgUtilization", NULL)                       \
+    X(ofa, (struct nvml_device *, unsigned *, unsigned *), "nvmlDeviceGetOfaUtilization", NULL)                        \
+    X(samples, (struct nvml_device *, int, unsigned long long, int *, unsigned *, struct nvml_sample *),               \
+      "nvmlDeviceGetSamples", NULL)                                                                                    \
+    X(margin, (struct nvml_device *, struct nvml_margin *), "nvmlDeviceGetMarginTemperature", NULL)                    \
+    X(fan, (struct nvml_device *, unsigned *), "nvmlDeviceGetFanSpeed", NULL)                                          \
+    X(power_requested, (struct nvml_device *, unsigned *), "nvmlDeviceGetPowerManagementLimit", NULL)                  \
+    X(power_management, (struct nvml_device *, int *), "nvmlDeviceGetPowerManagementMode", NULL)                       \
+    X(clock_set, (struct nvml_device *, int, unsigned *), "nvmlDeviceGetApplicationsClock", NULL)                      \
+    X(clock_default, (struct nvml_device *, int, unsigned *), "nvmlDeviceGetDefaultApplicationsClock", NULL)           \
+    X(clock_reasons_known, (struct nvml_device *, unsigned long long *), "nvmlDeviceGetSupportedClocksEventReasons",   \
+      "nvmlDeviceGetSupportedClocksThrottleReasons")                                                                   \
+    X(ecc_counter, (struct nvml_device *, int, int, int, unsigned long long *), "nvmlDeviceGetMemoryErrorCounter",     \
+      NULL)                                                                                                            \
+    X(histogram, (struct nvml_device *, struct nvml_histogram *), "nvmlDeviceGetRowRemapperHistogram", NULL)           \
+    X(pcie_generation_gpu_max, (struct nvml_device *, unsigned *), "nvmlDeviceGetGpuMaxPcieLinkGeneration", NULL)      \
+    X(pcie_replays, (struct nvml_device *, unsigned *), "nvmlDeviceGetPcieReplayCounter", NULL)                        \
+    X(display_active, (struct nvml_device *, int *), "nvmlDeviceGetDisplayActive", NULL)                               \
+    X(event_types, (struct nvml_device *, unsigned long long *), "nvmlDeviceGetSupportedEventTypes", NULL)             \
+    X(event_register, (struct nvml_device *, unsigned long long, struct nvml_event_set *), "nvmlDeviceRegisterEvents", \
+      NULL)                                                                                                            \
+    X(event_set, (struct nvml_event_set **), "nvmlEventSetCreate", NULL)                                               \
+    X(event_wait, (struct nvml_event_set *, struct nvml_event *, unsigned), "nvmlEventSetWait_v2", "nvmlEventSetWait") \
+    X(event_free, (struct nvml_event_set *), "nvmlEventSetFree", NULL)                                                 \
     X(minor, (struct nvml_device *, unsigned *), "nvmlDeviceGetMinorNumber", NULL)                                     \
     X(pci, (struct nvml_device *, struct nvml_pci *), "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetPciInfo_v2")            \
     X(memory_v2, (struct nvml_device *, struct nvml_memory_v2 *), "nvmlDeviceGetMemoryInfo_v2", NULL)                  \

@@ -19,11 +19,23 @@ static enum er_status add_instances(const struct nvml *nvml, struct er_gpu_devic
     for (unsigned i = 0; i < count; i++) {
         struct er_gpu_device *instance = &device->mig[device->mig_count];
         if (nvml->mig_device(device->handle, i, &instance->handle) == NVML_OK) { // places may be empty
+            instance->wanted = device->wanted;
             er_gpu_read_instance(nvml, instance);
             device->mig_count++;
         }
     }
     return ER_OK;
+}
+
+static void read_device(const struct nvml *nvml, const struct er_gpu_wish *wish, struct er_gpu_device *device) {
+    device->wanted = wish->fields;
+    if (wish->cache) {
+        er_gpu_recall(wish->cache, device);
+    }
+    er_gpu_read_device(nvml, device);
+    if (wish->cache) {
+        er_gpu_remember(wish->cache, device);
+    }
 }
 
 static enum er_status add_device(const struct nvml *nvml, const struct er_gpu_wish *wish, unsigned index,
@@ -33,9 +45,12 @@ static enum er_status add_device(const struct nvml *nvml, const struct er_gpu_wi
         device->lost = device->code == NVML_GPU_IS_LOST;
         return ER_OK;
     }
-    er_gpu_read_device(nvml, device);
-    enum er_status status = add_instances(nvml, device);
-    return status == ER_OK && wish->processes ? er_gpu_read_processes(nvml, device) : status;
+    read_device(nvml, wish, device);
+    enum er_status status = wish->instances ? add_instances(nvml, device) : ER_OK;
+    if (status == ER_OK && wish->processes) {
+        status = er_gpu_read_processes(nvml, device);
+    }
+    return status == ER_OK && wish->samples ? er_gpu_read_samples(nvml, device) : status;
 }
 
 static struct er_gpu_link link_of(const struct nvml *nvml, struct er_gpu_device *a, struct er_gpu_device *b) {
@@ -93,7 +108,7 @@ enum er_status er_gpu_look_through(const struct nvml *nvml, const struct er_gpu_
 }
 
 // The library belongs to the process and stays open. Where it could not be started the next look tries again.
-static enum er_status open_once(struct nvml *into, struct er_error *err) {
+enum er_status er_gpu_open(struct nvml *into, struct er_error *err) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static struct nvml nvml;
     pthread_mutex_lock(&lock);
@@ -105,7 +120,7 @@ static enum er_status open_once(struct nvml *into, struct er_error *err) {
 
 enum er_status er_gpu_look(const struct er_gpu_wish *wish, struct er_gpu_snapshot *into, struct er_error *err) {
     struct nvml nvml;
-    enum er_status status = open_once(&nvml, err);
+    enum er_status status = er_gpu_open(&nvml, err);
     if (status == ER_NOT_FOUND) {
         snprintf(into->missing, sizeof into->missing, "%.255s", err->message);
         return ER_OK;
@@ -117,6 +132,9 @@ void er_gpu_release(struct er_gpu_snapshot *snapshot) {
     for (size_t i = 0; i < snapshot->device_count; i++) {
         er_free(snapshot->devices[i].mig);
         er_free(snapshot->devices[i].processes);
+        for (int j = 0; j < ER_GPU_SERIES_COUNT; j++) {
+            er_free(snapshot->devices[i].series[j].samples);
+        }
     }
     er_free(snapshot->devices);
     er_free(snapshot->links);

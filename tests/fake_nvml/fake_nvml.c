@@ -6,6 +6,10 @@
 //   hang=CALL      that call never comes back
 //   mig=N          device 0 has MIG on with N instances
 //   lost=I         device I has fallen off the bus
+//   lost_from=CALL ... but only when it comes to that call
+//   events=I:BITS:DATA,I:BITS:DATA  what the event set tells, one after the other, then nothing more
+//   event_lost=1   ... then that a GPU is lost
+//   event_end=CODE ... then that code
 // Built a second time with FAKE_OLD it has only what a driver of 2016 had: no versioned names, old layouts.
 #include "nvml.h"
 
@@ -58,7 +62,9 @@ static int code_of(const char *call) {
 }
 
 static int enter(const char *call, const struct nvml_device *device) {
-    if (device && (int)device->index == number("lost", -1)) {
+    static bool fallen;
+    fallen = fallen || names(word("lost_from"), call);
+    if (device && (int)device->index == number("lost", -1) && (fallen || !word("lost_from"))) {
         return NVML_GPU_IS_LOST;
     }
     return code_of(call);
@@ -172,7 +178,103 @@ int nvmlDeviceGetComputeRunningProcesses(struct nvml_device *device, unsigned *c
 #else
 CALL(nvmlSystemGetCudaDriverVersion_v2, NULL, (int *version), *version = 13000)
 CALL(nvmlDeviceGetPciInfo_v3, device, (struct nvml_device * device, struct nvml_pci *pci),
-     (pci->domain = 0, pci->bus = 16 + device->index, pci->device = 0))
+     (pci->domain = 0, pci->bus = 16 + device->index, pci->device = 0, pci->id = 0x233010DE,
+      pci->subsystem = 0x16C110DE))
+CALL(nvmlDeviceGetSerial, device, (struct nvml_device * device, char *text, unsigned size),
+     snprintf(text, size, "%u", 1000 + device->index))
+CALL(nvmlDeviceGetVbiosVersion, device, (struct nvml_device * device, char *text, unsigned size),
+     snprintf(text, size, "96.00.DA.00.0C"))
+CALL(nvmlDeviceGetCudaComputeCapability, device, (struct nvml_device * device, int *major, int *minor),
+     (*major = 9, *minor = 0))
+CALL(nvmlDeviceGetBAR1MemoryInfo, device, (struct nvml_device * device, struct nvml_bar1 *memory),
+     (*memory = (struct nvml_bar1){128ULL << 30, 127ULL << 30, 1ULL << 30}))
+CALL(nvmlDeviceGetJpgUtilization, device, (struct nvml_device * device, unsigned *rate, unsigned *period),
+     (*rate = 7, *period = 1000))
+CALL(nvmlDeviceGetOfaUtilization, device, (struct nvml_device * device, unsigned *rate, unsigned *period),
+     (*rate = 8, *period = 1000))
+CALL(nvmlDeviceGetApplicationsClock, device, (struct nvml_device * device, int clock, unsigned *into),
+     *into = 3000 + (unsigned)clock)
+CALL(nvmlDeviceGetDefaultApplicationsClock, device, (struct nvml_device * device, int clock, unsigned *into),
+     *into = 4000 + (unsigned)clock)
+CALL(nvmlDeviceGetMemoryErrorCounter, device,
+     (struct nvml_device * device, int error, int counter, int place, unsigned long long *into),
+     *into = (unsigned long long)(1000 + error * 10 + counter * 100 + place))
+CALL(nvmlDeviceGetRowRemapperHistogram, device, (struct nvml_device * device, struct nvml_histogram *banks),
+     (*banks = (struct nvml_histogram){2560, 2, 3, 4, 5}))
+ANSWER(nvmlDeviceGetFanSpeed, unsigned, 30)
+ANSWER(nvmlDeviceGetPowerManagementLimit, unsigned, 650000)
+ANSWER(nvmlDeviceGetPowerManagementMode, int, 1)
+ANSWER(nvmlDeviceGetSupportedClocksEventReasons, unsigned long long, 0x1ff)
+ANSWER(nvmlDeviceGetGpuMaxPcieLinkGeneration, unsigned, 6)
+ANSWER(nvmlDeviceGetPcieReplayCounter, unsigned, 9)
+ANSWER(nvmlDeviceGetDisplayActive, int, 0)
+ANSWER(nvmlDeviceGetSupportedEventTypes, unsigned long long, 0xff9f)
+
+EXPORT int nvmlDeviceGetMarginTemperature(struct nvml_device *device, struct nvml_margin *margin);
+int nvmlDeviceGetMarginTemperature(struct nvml_device *device, struct nvml_margin *margin) {
+    int code = enter("nvmlDeviceGetMarginTemperature", device);
+    if (code == NVML_OK && margin->version != NVML_MARGIN_V1) {
+        return NVML_VERSION_MISMATCH;
+    }
+    margin->celsius = code == NVML_OK ? 52 : 0;
+    return code;
+}
+
+EXPORT int nvmlDeviceGetSamples(struct nvml_device *device, int kind, unsigned long long since, int *type,
+                                unsigned *count, struct nvml_sample *into);
+int nvmlDeviceGetSamples(struct nvml_device *device, int kind, unsigned long long since, int *type, unsigned *count,
+                         struct nvml_sample *into) {
+    int code = enter("nvmlDeviceGetSamples", device);
+    (void)since;
+    *type = NVML_VALUE_U32;
+    *count = code == NVML_OK ? 4 : 0;
+    for (unsigned i = 0; code == NVML_OK && into && i < 3; i++) { // the fourth was not taken yet
+        into[i].at_us = 1000001 + i;
+        into[i].value.u32 = (i + 1) * 10 + (kind == NVML_SAMPLED_POWER ? 100000 : 0);
+    }
+    return code;
+}
+
+struct nvml_event_set {
+    int told;
+};
+static struct nvml_event_set only_set;
+CALL(nvmlEventSetCreate, NULL, (struct nvml_event_set * *set), *set = &only_set)
+CALL(nvmlDeviceRegisterEvents, device,
+     (struct nvml_device * device, unsigned long long mask, struct nvml_event_set *set), ((void)mask, set->told = 0))
+EXPORT int nvmlEventSetFree(struct nvml_event_set *set);
+int nvmlEventSetFree(struct nvml_event_set *set) {
+    (void)set;
+    return code_of("nvmlEventSetFree");
+}
+
+// The n-th of "0:8:79,1:2:0"; NULL after the last one.
+static const char *nth_event(int n) {
+    const char *text = word("events");
+    for (; text && n > 0; n--) {
+        text += strcspn(text, ", ");
+        text = *text == ',' ? text + 1 : NULL;
+    }
+    return text;
+}
+
+EXPORT int nvmlEventSetWait_v2(struct nvml_event_set *set, struct nvml_event *event, unsigned wait_ms);
+int nvmlEventSetWait_v2(struct nvml_event_set *set, struct nvml_event *event, unsigned wait_ms) {
+    int code = enter("nvmlEventSetWait_v2", NULL);
+    const char *text = nth_event(set->told);
+    unsigned index = 0;
+    if (code == NVML_OK && text &&
+        sscanf(text, "%u:%lli:%lli", &index, (long long *)&event->type, (long long *)&event->data) == 3) {
+        set->told++;
+        event->device = &devices[index % MAX];
+        return NVML_OK;
+    }
+    usleep(word("event_lost") || word("event_end") ? 0 : wait_ms * 100);
+    return code != NVML_OK      ? code
+           : word("event_end")  ? number("event_end", 0)
+           : word("event_lost") ? NVML_GPU_IS_LOST
+                                : NVML_TIMEOUT;
+}
 ANSWER(nvmlDeviceGetCurrentClocksEventReasons, unsigned long long, 4)
 ANSWER(nvmlDeviceGetTotalEnergyConsumption, unsigned long long, 5000000000ULL)
 ANSWER(nvmlDeviceGetRetiredPagesPendingStatus, int, 0)
@@ -184,7 +286,7 @@ CALL(nvmlDeviceGetEncoderUtilization, device, (struct nvml_device * device, unsi
 CALL(nvmlDeviceGetDecoderUtilization, device, (struct nvml_device * device, unsigned *rate, unsigned *period),
      (*rate = 6, *period = 1000))
 CALL(nvmlDeviceGetFieldValues, device, (struct nvml_device * device, int count, struct nvml_field *field),
-     ((void)count, field->code = NVML_OK, field->value.u32 = 52))
+     ((void)count, field->code = NVML_OK, field->value.u32 = field->id == 82 ? 52 : field->id * 1000))
 CALL(nvmlDeviceGetRemappedRows, device,
      (struct nvml_device * device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failure),
      (*corrected = 1, *uncorrected = 2, *pending = 1, *failure = 0))

@@ -49,9 +49,41 @@ end)
 t.test("gpu_json_has_every_field", function()
   local object = json.decode(answered("devices=16", { "-o", "json" }))
   t.eq(#object.gpus, 16)
-  for _, name in ipairs(require("eirun.gpu.fields").names) do t.ok(object.gpus[16][name] ~= json.null, name) end
+  for _, name in ipairs(require("eirun.gpu.fields").usual) do
+    t.ok(object.gpus[16][name] ~= nil and object.gpus[16][name] ~= json.null, name)
+  end
+  t.eq(object.gpus[16].serial, nil)
   t.eq(object.gpus[16].index, 15)
   t.eq(object.cuda, "13.0")
+end)
+
+t.test("gpu_query_all_shows_what_nvidia_smi_calls_so_and_more", function()
+  local gpu0 = json.decode(answered("devices=1", { "-o", "json", "--query", "all" })).gpus[1]
+  for _, name in ipairs(require("eirun.gpu.fields").names) do
+    t.ok(gpu0[name] ~= nil, name)
+    if name ~= "numa.node" then t.ok(gpu0[name] ~= json.null, name) end
+  end
+  t.eq({ gpu0["power.draw.instant"], gpu0["power.limit"], gpu0["temperature.gpu.tlimit"], gpu0["fan.speed"] }, { 186.0, 650.0, 52, 30 })
+  t.eq({ gpu0["remapped_rows.pending"], gpu0["remapped_rows.histogram.none"], gpu0["energy"] }, { "Yes", 5, 5000000.0 })
+  t.eq({ gpu0["utilization.gpu.average"], gpu0["utilization.gpu.peak"], gpu0["power.draw.peak"] }, { 20.0, 30, 100.03 })
+  t.eq({ gpu0["clocks_event_reasons.sw_power_cap"], gpu0["clocks_event_reasons.hw_slowdown"] }, { "Active", "Not Active" })
+  t.eq({ gpu0["pci.device_id"], gpu0["pci.bus"], gpu0.compute_cap, gpu0.serial }, { "0x233010DE", "0x10", "9.0", "1000" })
+end)
+
+t.test("gpu_query_alone_is_csv_and_takes_older_names", function()
+  t.eq(answered("devices=1", { "--query", "clocks_throttle_reasons.hw_slowdown,remapped_rows.sbe" }),
+    "clocks_throttle_reasons.hw_slowdown, remapped_rows.sbe\nNot Active, 1\n")
+end)
+
+t.test("gpu_memory_is_rounded_up_as_nvidia_smi_does", function()
+  local field = require("eirun.gpu.fields").by_name["memory.used"]
+  t.eq({ field.get { memory_used = 1 }, field.get { memory_used = 1 << 20 }, field.get { memory_used = (1 << 20) + 1 }, field.get {} },
+    { 1, 1, 2 })
+end)
+
+t.test("gpu_asks_the_driver_only_for_what_is_shown", function()
+  t.eq(answered("devices=1 hang=nvmlDeviceGetTotalEnergyConsumption", { "--query", "name,pstate" }), "name, pstate\nNVIDIA Fake 80GB, P2\n")
+  t.eq(run("devices=1 hang=nvmlDeviceGetTotalEnergyConsumption", { "--query", "energy", "--timeout", "0.2" }).code, 1)
 end)
 
 t.test("gpu_without_a_driver_is_an_empty_list", function()
@@ -117,10 +149,13 @@ end)
 t.test("gpu_snapshot_has_units_that_people_use", function()
   run_test("devices=2 mig=2", [[
     t.test("units", function()
-      local look = gpu.snapshot { processes = true, topology = true }
+      local look = gpu.snapshot { processes = true, topology = true, instances = true, samples = true, fields = gpu.fields() }
       local device = look.devices[1]
       t.eq({ device.power, device.energy, device.performance_state, device.memory_total }, { 123.456, 5000000.0, "P2", 80 << 30 })
       t.eq(device.clock_reasons, { "power cap" })
+      t.eq({ device.samples.gpu[3], device.samples.power[1][2] }, { { 1.000003, 30 }, 100.01 })
+      t.eq({ gpu.snapshot().devices[1].energy, gpu.snapshot().devices[1].power }, { nil, 123.456 })
+      t.eq(gpu.snapshot({ fields = { "power_instant" } }).devices[1].power_instant, 186.0)
       t.eq({ look.cuda, #device.mig, device.mig[2].gpu_instance }, { "13.0", 2, 8 })
       t.eq({ device.processes[1].type, device.processes[1].utilization_sm, device.processes[2].memory }, { "C+G", 33, nil })
       t.eq(look.links[1][2], { ancestor = 40, nvlink = true })
@@ -131,6 +166,7 @@ t.test("gpu_snapshot_has_units_that_people_use", function()
     end)
     t.test("unknown_options_are_misuse", function()
       t.ok(not pcall(require("eirun.core.gpu").snapshot, { time = 1 }))
+      t.ok(not pcall(gpu.snapshot, { fields = { "nmae" } }))
     end)]])
 end)
 
@@ -167,8 +203,9 @@ end)
 
 t.test("gpu_processes_as_csv_are_those_of_query_compute_apps", function()
   local text = answered("devices=1", { "processes", "-o", "csv" })
-  t.match(text, "^gpu, gpu_uuid, pid, process_name, used_gpu_memory %[MiB%]\n0, GPU%-00000000%S+, %d+, /usr/bin/fake, 1 MiB\n")
-  t.match(text, ", %[N/A%]\n$")
+  t.match(text, "^gpu, gpu_uuid, pid, process_name, used_gpu_memory %[MiB%], sm %[%%%], mem %[%%%], container, pod\n"
+    .. "0, GPU%-00000000%S+, %d+, /usr/bin/fake, 1 MiB, 33 %%, 4 %%, , \n")
+  t.match(text, ", %[N/A%], %[N/A%], %[N/A%], , \n$")
 end)
 
 t.test("gpu_top_and_watch_end_after_their_count", function()
@@ -180,7 +217,8 @@ end)
 
 t.test("gpu_wrong_words_are_wrong_usage", function()
   for _, words in ipairs { { "lists" }, { "list", "x" }, { "--query", "nam" }, { "--timeout", "no" }, { "--timeout", "nan" },
-    { "--count", "0" }, { "-o", "xml" } } do
+    { "--count", "0" }, { "-o", "xml" }, { "events", "--kinds", "xids" }, { "events", "x" }, { "metrics", "--listen", "a:b" },
+    { "health", "--for", "-1" } } do
     t.eq(run("", words).code, 64, table.concat(words, " "))
   end
   t.match(run("", { "--query", "memory.usd" }).stderr, "did you mean 'memory.used'")
@@ -190,4 +228,147 @@ t.test("gpu_does_not_load_libcurl", function()
   local result = assert(process.run { "/bin/sh", "-c", 'LD_DEBUG=files "$0" gpu 2>&1 | grep -c "file=libcurl"', program, timeout = 20,
     env = { EIRUN_FAKE_NVML = "devices=1", LD_LIBRARY_PATH = fakes .. "new" } })
   t.eq(result.stdout, "0\n")
+end)
+
+-- Events ------------------------------------------------------------------------------------------------------------------
+
+t.test("gpu_events_are_told_with_the_words_of_their_xid", function()
+  local result = run("devices=2 events=1:8:79,0:2:0", { "events", "--count", "2", "-o", "json" })
+  t.eq(result.code, 0, result.stderr)
+  local first, second = result.stdout:match "([^\n]+)\n([^\n]+)\n$"
+  first, second = json.decode(first), json.decode(second)
+  t.eq({ first.kind, first.xid, first.gpu, first.text, first.uuid },
+    { "xid", 79, 1, "GPU 1: XID 79, the GPU has fallen off the bus", "GPU-00000001-0000-0000-0000-000000000000" })
+  t.eq({ second.kind, second.gpu, second.xid }, { "ecc_uncorrected", 0 })
+end)
+
+t.test("gpu_events_end_after_their_time", function()
+  local result = run("devices=1", { "events", "--for", "0.2" })
+  t.eq({ result.code, result.stdout }, { 0, "" })
+end)
+
+t.test("gpu_events_without_a_driver_or_by_an_old_one_say_so", function()
+  t.match(run("", { "events" }, "none").stderr, "no NVIDIA driver here")
+  t.match(run("", { "events" }, "old").stderr, "this GPU driver tells no events")
+  t.match(run("devices=1 fail=nvmlDeviceRegisterEvents:3", { "events" }).stderr, "no GPU here tells events")
+  t.match(run("devices=1 event_end=999", { "events" }).stderr, "the GPU driver ended its events: unknown error %(code 999%)")
+  t.eq(run("devices=1 fail=nvmlEventSetCreate:4", { "events" }).code, 1)
+end)
+
+t.test("gpu_events_of_a_lost_gpu_name_it_once", function()
+  local result = run("devices=2 lost=1 event_lost=1", { "events", "--for", "1.5" })
+  t.match(result.stdout, "^%S+  GPU 1: the GPU is lost\n$")
+end)
+
+t.test("gpu_events_yield_and_close", function()
+  run_test("devices=2 events=0:8:13", [[
+    t.test("others_run_meanwhile", function()
+      local events <close> = gpu.events()
+      t.eq(events:next().xid, 13)
+      local ticks = 0
+      task.together(function(all)
+        all(function() t.eq(events:next(0.1), nil) end)
+        all(function() for _ = 1, 5 do task.sleep(0.01); ticks = ticks + 1 end end)
+      end)
+      t.eq(ticks, 5)
+      t.eq(events:dropped(), 0)
+    end)
+    t.test("close_wakes_who_waits", function()
+      local events = gpu.events()
+      events:next()
+      task.together(function(all)
+        all(function() t.eq(events:next(), nil) end)
+        all(function() task.sleep(0.02); events:close(); events:close() end)
+      end)
+      t.eq(events:next(), nil)
+    end)
+    t.test("many_watches_may_be_left_to_the_collector", function()
+      for _ = 1, 20 do gpu.events() end
+      collectgarbage()
+    end)]])
+end)
+
+-- Health -------------------------------------------------------------------------------------------------------------------
+
+local function rules_of(findings)
+  local list = {}
+  for i, one in ipairs(findings) do list[i] = one.severity .. " " .. one.rule end
+  return list
+end
+
+local function device(fields)
+  local whole = { index = 0, lost = false, processes = {} }
+  for key, value in pairs(fields) do whole[key] = value end
+  return whole
+end
+
+t.test("gpu_health_finds_nothing_in_a_gpu_that_is_well", function()
+  local well = device { ecc_uncorrected = 0, ecc_corrected = 5, remapped_pending = 0, clock_reason_bits = 0x4, pcie_width = 16,
+    pcie_width_max = 16 }
+  t.eq(gpu.health { look = { devices = { well } }, before = { devices = { well } } }, {})
+end)
+
+t.test("gpu_health_judges_by_rules_and_names_node_and_pods", function()
+  local before = { devices = { device { ecc_corrected = 5 } } }
+  local look = { devices = {
+    device { ecc_corrected = 9, remapped_pending = 1, clock_reason_bits = 0x48, temperature = 91,
+      processes = { { pod = "uid-1" }, { pod = "uid-1" }, {} } },
+    device { index = 1, lost = true }, device { index = 2, remapped_failure = 1, ecc_uncorrected = 2 },
+    device { index = 3, clock_reason_bits = 0x88 } } }
+  local events = { { kind = "xid", xid = 94, index = 0 }, { kind = "xid", xid = 94, index = 0 }, { kind = "xid", xid = 31, index = 2 },
+    { kind = "clock", index = 0 } }
+  local findings = gpu.health { look = look, before = before, events = events, node = "n1" }
+  t.eq(rules_of(findings), { "fatal lost", "fatal ecc_uncorrected", "fatal remap_failure", "warning ecc_growth", "warning remap_pending",
+    "warning thermal_slowdown", "warning xid", "warning power_brake", "notice xid" })
+  t.eq({ findings[4].text, findings[4].node, findings[4].pods, findings[4].drain },
+    { "GPU 0: 4 more memory errors were corrected", "n1", { "uid-1" }, false })
+  t.eq({ findings[7].times, findings[7].xid, findings[1].drain }, { 2, 94, true })
+end)
+
+t.test("gpu_health_has_words_for_every_xid", function()
+  local rules = require "eirun.gpu.rules"
+  for number = 1, 200 do
+    local rule = rules.xid(number)
+    t.ok(rules.order[rule.severity] and #rule.text > 5 and #rule.advice > 5, tostring(number))
+  end
+  t.eq({ rules.xid(79).severity, rules.xid(13).severity, rules.xid(9999).severity }, { "fatal", "notice", "warning" })
+end)
+
+t.test("gpu_health_exits_with_4_for_a_warning_or_worse", function()
+  t.eq(run("devices=1", { "health" }).code, 4)
+  local bad = run("devices=1 events=0:8:79", { "health", "--for", "0.2", "--node", "n1", "-o", "json" })
+  t.eq(bad.code, 4)
+  local object = json.decode(bad.stdout)
+  t.eq({ object.gpus, object.findings[1].severity, object.findings[1].node }, { 1, "fatal", "n1" })
+  local quiet = "devices=1 fail=all:3"
+  t.eq({ run(quiet, { "health" }).code, run(quiet, { "health" }).stdout }, { 0, "1 GPU, nothing wrong\n" })
+  t.eq(run("devices=1 fail=all:3 events=0:8:13", { "health", "--for", "0.2" }).code, 0)
+  t.eq(run("devices=2 lost=1", { "health" }).code, 4)
+  t.eq(run("", { "health" }, "none").code, 0)
+end)
+
+t.test("gpu_metrics_are_served", function()
+  local env = { EIRUN_FAKE_NVML = "devices=1 events=0:8:79", LD_LIBRARY_PATH = fakes .. "new" }
+  local folder = assert(fs.mkdtemp "/tmp/eirun-gpu-")
+  local task = require "eirun.task"
+  local script = 'exec "$0" gpu metrics --listen 127.0.0.1:0 > "$1/out"'
+  task.race { function() process.run { "/bin/sh", "-c", script, program, folder, env = env } end,
+    function()
+      local port
+      for _ = 1, 200 do
+        port = (fs.read(folder .. "/out") or ""):match ":(%d+)/metrics"
+        if port then break end
+        task.sleep(0.02)
+      end
+      local client <close> = require("eirun.core.http").client()
+      local function get(path) return assert(client:request { url = ("http://127.0.0.1:%s%s"):format(port, path), timeout = 10 }) end
+      t.match(get("/metrics").body, 'DCGM_FI_DEV_FB_USED{gpu="0",')
+      for _ = 1, 100 do
+        if get("/metrics").body:find "DCGM_FI_DEV_XID_ERRORS{[^}]*} 79\n" then break end
+        task.sleep(0.02)
+      end
+      t.match(get("/metrics").body, "DCGM_FI_DEV_XID_ERRORS{[^}]*} 79\n")
+      t.eq({ get("/nothing").status, get("/").status }, { 404, 200 })
+    end }
+  assert(fs.remove(folder, { recursive = true }))
 end)

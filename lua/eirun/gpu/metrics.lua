@@ -2,15 +2,15 @@
 -- A look as Prometheus text, under the names of dcgm-exporter, so that dashboards made for it work.
 local M = {}
 
-local function mib(key)
-  return function(device) return device[key] and device[key] // (1 << 20) end
-end
-
 local function plain(key)
-  return function(device) return device[key] end
+  return { key, function(device) return device[key] end }
 end
 
--- { name, kind, help, value }
+local function mib(key)
+  return { key, function(device) return device[key] and device[key] // (1 << 20) end }
+end
+
+-- { name, kind, help, { what the driver is asked for, value } }
 local rows = {
   { "DCGM_FI_DEV_SM_CLOCK", "gauge", "SM clock frequency (in MHz).", plain "clock_sm" },
   { "DCGM_FI_DEV_MEM_CLOCK", "gauge", "Memory clock frequency (in MHz).", plain "clock_memory" },
@@ -18,22 +18,33 @@ local rows = {
   { "DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C).", plain "temperature" },
   { "DCGM_FI_DEV_POWER_USAGE", "gauge", "Power draw (in W).", plain "power" },
   { "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "counter", "Total energy consumption since boot (in mJ).",
-    function(device) return device.energy and math.tointeger(device.energy * 1000 // 1) end },
+    { "energy", function(device) return device.energy and math.tointeger(device.energy * 1000 // 1) end } },
+  { "DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "counter", "Total number of PCIe retries.", plain "pcie_replays" },
   { "DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %).", plain "utilization_gpu" },
   { "DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", "Memory utilization (in %).", plain "utilization_memory" },
   { "DCGM_FI_DEV_ENC_UTIL", "gauge", "Encoder utilization (in %).", plain "utilization_encoder" },
   { "DCGM_FI_DEV_DEC_UTIL", "gauge", "Decoder utilization (in %).", plain "utilization_decoder" },
+  { "DCGM_FI_DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered.", { "uuid", function(device) return device.xid end } },
   { "DCGM_FI_DEV_FB_FREE", "gauge", "Framebuffer memory free (in MiB).", mib "memory_free" },
   { "DCGM_FI_DEV_FB_USED", "gauge", "Framebuffer memory used (in MiB).", mib "memory_used" },
   { "DCGM_FI_DEV_FB_RESERVED", "gauge", "Framebuffer memory reserved (in MiB).", mib "memory_reserved" },
   { "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL", "counter", "Total number of single-bit volatile ECC errors.", plain "ecc_corrected" },
   { "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", "counter", "Total number of double-bit volatile ECC errors.", plain "ecc_uncorrected" },
+  { "DCGM_FI_DEV_RETIRED_PENDING", "counter", "Total number of pages pending retirement.", plain "retired_pending" },
   { "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for uncorrectable errors",
     plain "remapped_uncorrected" },
   { "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Number of remapped rows for correctable errors",
     plain "remapped_corrected" },
+  { "DCGM_FI_DEV_ROW_REMAP_PENDING", "gauge", "Whether remapping of rows is pending", plain "remapped_pending" },
   { "DCGM_FI_DEV_ROW_REMAP_FAILURE", "gauge", "Whether remapping of rows has failed", plain "remapped_failure" },
+  { "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", "gauge", "Why the clocks are held back, as bits", plain "clock_reason_bits" },
 }
+
+-- What a look must ask for to write all this.
+M.fields = { "name", "uuid", "pci_bus_id", "minor" }
+for _, row in ipairs(rows) do
+  if row[4][1] ~= "uuid" then M.fields[#M.fields + 1] = row[4][1] end
+end
 
 local escapes = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }
 
@@ -55,8 +66,7 @@ end
 function M.write(look, host)
   local lines = {}
   for _, row in ipairs(rows) do
-    local name, kind, help, get = table.unpack(row)
-    local block = {}
+    local name, kind, help, get, block = row[1], row[2], row[3], row[4][2], {}
     for _, device in ipairs(look.devices) do
       local value = get(device)
       if value then block[#block + 1] = ("%s{%s} %s"):format(name, labels(device, look, host), value) end

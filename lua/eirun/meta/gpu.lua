@@ -7,6 +7,9 @@ local gpu = {}
 ---@field timeout? number seconds, default 5
 ---@field processes? boolean default false
 ---@field topology? boolean default false
+---@field instances? boolean of MIG; default false with `fields`, else true
+---@field samples? boolean default false
+---@field fields? string[] as fields() names them; default: the usual ones
 
 ---Asks the driver once, on a thread of its own. A field that the driver does not tell is nil. Numbers are the driver's own: bytes,
 ---milliwatts, millijoules, megahertz, degrees Celsius, percent. Without a driver `missing` says why and `devices` is empty.
@@ -16,5 +19,33 @@ local gpu = {}
 ---@return {missing?: string, driver?: string, cuda?: integer, devices: table[], links?: table[][]}|nil
 ---@return eirun.Error|nil
 function gpu.snapshot(options) end
+
+---The names of all fields, in order.
+---@return string[]
+function gpu.fields() end
+
+---@class eirun.core.gpu.Watch
+local watch = {}
+
+---Waits until the driver was asked to tell events. Errors: not_found (no driver, no events), internal.
+---@return integer|nil devices how many GPUs tell events
+---@return eirun.Error|nil
+function watch:started() end
+
+---Waits for the next event; nil when the watch was closed. Errors: as started, and internal when the driver ends it.
+---@return {kind: string, data: integer, at: number, index?: integer, gpu_instance?: integer}|nil
+---@return eirun.Error|nil
+function watch:next() end
+
+---@return integer events for which there was no room
+function watch:dropped() end
+
+function watch:close() end
+
+---Listens to the driver's events. Misuse of a name raises.
+---@param kinds string[] "xid", "ecc_corrected", "ecc_uncorrected", "clock" ...
+---@return eirun.core.gpu.Watch|nil
+---@return eirun.Error|nil
+function gpu.watch(kinds) end
 
 return gpu

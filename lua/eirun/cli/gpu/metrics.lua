@@ -1,0 +1,80 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- eirun gpu metrics: Prometheus text once, or served.
+local gpu_cli = require "eirun.cli.gpu"
+
+local M = {}
+
+local function text_of(opts, xids)
+  local os_core = require "eirun.core.os"
+  local look = require("eirun.gpu").snapshot(opts)
+  for _, device in ipairs(look.devices) do device.xid = xids[device.index] end
+  return require("eirun.gpu.metrics").write(look, os_core.getenv "NODE_NAME" or os_core.hostname()), look
+end
+
+-- "127.0.0.1:9400", ":9400" (every address), "9400", "[::1]:9400"
+local function address_of(text)
+  local host, port = text:match "^%[([%x:]+)%]:(%d+)$"
+  if not host then host, port = text:match "^([^:]*):(%d+)$" end
+  port = math.tointeger(tonumber(port or text:match "^%d+$"))
+  if not port or port > 65535 then
+    require("eirun.errors").raise("invalid", ("--listen wants an address as 127.0.0.1:9400, not '%s'"):format(text), { code = "usage" })
+  end
+  return host == nil and "127.0.0.1" or host == "" and "0.0.0.0" or host, port
+end
+
+local TEXT = { ["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8" }
+
+local function answer(req, opts, xids)
+  if req.path == "/" or req.path == "/health" then
+    return req:respond(200, TEXT, "GPU metrics are at /metrics\n")
+  elseif req.path ~= "/metrics" then
+    return req:respond(404, TEXT, "there is only /metrics\n")
+  elseif req.method ~= "GET" and req.method ~= "HEAD" then
+    return req:respond(405, TEXT, "only GET\n")
+  end
+  local ok, text = pcall(text_of, opts, xids)
+  if ok then return req:respond(200, TEXT, text) end
+  local errors = require "eirun.errors"
+  if errors.is(text, "cancelled") then error(text, 0) end
+  req:respond(503, TEXT, errors.text(text) .. "\n")
+end
+
+-- The last XID of each GPU, as long as the driver tells them; dcgm-exporter shows 0 before the first one.
+local function note_xids(xids)
+  local ok, events = pcall(require("eirun.gpu").events, { kinds = { "xid" } })
+  if not ok then return end
+  for index = 0, events.devices - 1 do xids[index] = 0 end
+  for event in events:each() do
+    if event.index then xids[event.index] = event.xid end
+  end
+end
+
+local function serve(where, opts)
+  local errors, httpd, task = require "eirun.errors", require "eirun.core.httpd", require "eirun.task"
+  local host, port = address_of(where)
+  local server <close> = errors.check(httpd.listen { host = host, port = port })
+  require("eirun.core.term").write(1, ("serving http://%s:%d/metrics\n"):format(host:find(":", 1, true) and "[" .. host .. "]" or host,
+    server.port))
+  local xids = {}
+  task.together(function(all)
+    all(note_xids, xids)
+    all(httpd.serve, server, function(req) answer(req, opts, xids) end)
+  end)
+  return 0
+end
+
+---@param options table
+---@param words string[]
+---@return integer exit_code
+function M.run(options, words)
+  gpu_cli.check(options, words, 0)
+  local opts = { timeout = gpu_cli.seconds(options, "timeout", 5), required = options.require,
+    fields = require("eirun.gpu.metrics").fields, }
+  if options.listen then return serve(options.listen, opts) end
+  local text, look = text_of(opts, {})
+  gpu_cli.tell_missing(look)
+  require("eirun.core.term").write(1, text)
+  return 0
+end
+
+return M
