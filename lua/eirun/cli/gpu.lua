@@ -18,8 +18,8 @@ M.parts = {
       { name = "for", arg = "SECONDS", help = "end after this time" } } },
   { name = "health", args = "", module = "eirun.cli.gpu.health", summary = "judge the GPUs by rules; exit code 4 when something is wrong",
     text = { "The rules: XIDs, uncorrectable and growing ECC errors, rows that wait to be remapped, heat, power, lost GPUs. Each "
-      .. "finding comes with the node, the pods on that GPU, and what to do. Without --for it judges what can be seen at once; XIDs are told "
-      .. "only while somebody listens." },
+      .. "finding comes with the node, the pods on that GPU, and what to do. Without --for it judges what can be seen at once; XIDs are "
+      .. "told only while somebody listens." },
     options = { plain_format, timeout, require_gpu,
       { name = "for", arg = "SECONDS", help = "listen so long for XIDs and growing counters before judging" },
       { name = "node", arg = "NAME", help = "name of this node in the cluster (default: NODE_NAME, or the machine's name)" } } },

@@ -27,7 +27,7 @@ M.groups = {
     { name = "eirun.threshold" }, { name = "eirun.timeline" }, { name = "eirun.chart", from = { "eirun.chart.axis" } },
     { name = "eirun.report" }, { name = "eirun.lag" },
   } },
-  { title = "This machine", modules = { { name = "eirun.gpu" } } },
+  { title = "GPUs", modules = { { name = "eirun.gpu", from = { "eirun.gpu.events" } }, { name = "eirun.gpu.health" } } },
   { title = "Building a library of your own", modules = {
     { name = "eirun.resource" }, { name = "eirun.spec" }, { name = "eirun.http" }, { name = "eirun.target" },
   } },

@@ -78,7 +78,8 @@ function Events:each()
   return function() return self:next() end
 end
 
----@return integer events that were not taken in time and are gone
+---How many events were not taken in time and are gone.
+---@return integer
 ---Example: `assert(events:dropped() == 0)`. Raises nothing.
 function Events:dropped()
   return self.watch and self.watch:dropped() or 0

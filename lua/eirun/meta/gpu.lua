@@ -37,9 +37,11 @@ function watch:started() end
 ---@return eirun.Error|nil
 function watch:next() end
 
----@return integer events for which there was no room
+---How many events came for which there was no room.
+---@return integer
 function watch:dropped() end
 
+---Ends the listening; who waits gets nil.
 function watch:close() end
 
 ---Listens to the driver's events. Misuse of a name raises.
