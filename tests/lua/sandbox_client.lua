@@ -124,7 +124,7 @@ function M.start(options)
   options = options or {}
   local dir = options.dir or assert(fs.mkdtemp "/tmp/eirun-test-")
   local state = vm.start { entry = "sandbox.main", args = json.encode { dir = dir, mode = options.mode or "inprocess",
-    parts = options.parts,
+    parts = options.parts, addons = options.addons,
     kubeconfig = options.kubeconfig, seed = options.seed or 1, lag_scale = options.lag_scale or 0.001, lag = options.lag } }
   local text, err = state:ready()
   if not text then error(err) end

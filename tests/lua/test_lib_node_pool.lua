@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 local t = require "eirun.test"
+local ack = require "eirun.ack"
 local autoscaling = require "eirun.ack.autoscaling"
+local fake = require "lib_fake"
 local json = require "eirun.core.json"
 local pool_spec = require "eirun.ack.pool_spec"
 local ratio = require "eirun.ack.ratio"
@@ -24,6 +26,37 @@ t.test("a_spot_pool_is_asked_for_with_all_three_numbers", function()
     '"value":"eirun"}],"vswitch_ids":["vsw-a","vsw-b"]}}')
 end)
 
+-- nil is left out, 0 is sent as 0, "" as "", {} as [] (labels and taints are lists there): to the byte that goes over the wire.
+t.test("nothing_zero_empty_text_and_empty_list_stay_apart_to_the_wire", function()
+  local sent
+  fake.with(function(call)
+    if call.action == "CreateClusterNodePool" then
+      sent = call.body
+      return 200, { nodepool_id = "np1", task_id = "" }
+    end
+    if call.path:find "nodepools$" then return 200, { nodepools = json.array {} } end
+    return 200, { nodepool_info = { nodepool_id = "np1", name = "a" }, auto_scaling = {}, scaling_group = { scaling_group_id = "asg-1" },
+      status = { state = "active", healthy_nodes = 0, total_nodes = 0 } }
+  end, function()
+    ack.cluster("c1"):ensure_node_pool { name = "a", instance_types = { "ecs.g7.xlarge" }, vswitch_ids = { "vsw-a" },
+      autoscale = { min = 0, max = 0 }, key_pair = "", labels = {}, taints = {}, security_group_ids = {}, tags = {},
+      spot = { on_demand_base = 0, on_demand_percent = 0, compensate = false } }
+  end)
+  t.eq(sent, '{"auto_scaling":{"enable":true,"max_instances":0,"min_instances":0,"type":"cpu"},' ..
+    '"kubernetes_config":{"labels":[],"taints":[]},"management":{"enable":false},"nodepool_info":{"name":"a","type":"ess"},' ..
+    '"scaling_group":{"compensate_with_on_demand":false,"instance_charge_type":"PostPaid","instance_types":["ecs.g7.xlarge"],' ..
+    '"key_pair":"","multi_az_policy":"COST_OPTIMIZED","on_demand_base_capacity":0,"on_demand_percentage_above_base_capacity":0,' ..
+    '"security_group_ids":[],"spot_instance_pools":1,"spot_instance_remedy":true,"spot_strategy":"SpotAsPriceGo",' ..
+    '"tags":[{"key":"managed-by","value":"eirun"}],"vswitch_ids":["vsw-a"]}}')
+end)
+
+t.test("a_disk_s_encryption_is_a_text_and_a_gpu_pool_of_fixed_size_says_its_type", function()
+  local disks = { { size = 300, encrypted = false }, { size = 40 } }
+  local body = pool_spec.create_body(given { autoscale = false, size = 2, data_disks = disks })
+  t.eq(json.encode(body.scaling_group.data_disks), '[{"encrypted":"false","size":300},{"size":40}]')
+  t.eq(body.auto_scaling, { enable = false, type = "gpu" })
+end)
+
 t.test("a_fixed_pool_has_a_size_and_no_spot_numbers", function()
   local body = pool_spec.create_body { name = "cpu", instance_types = { "ecs.g7.xlarge" }, vswitch_ids = { "vsw-a" }, size = 2 }
   t.eq(body.auto_scaling, { enable = false })
@@ -44,11 +77,25 @@ local refused = {
   { { taints = { { key = "a", effect = "Never" } } }, "taints wants" },
   { { spot = { on_demand_procent = 3 } }, "did you mean 'on_demand_percent'%?" },
   { { vswitch_ids = {} }, "must name 1 to 8 vSwitches" },
+  { { instance_types = { "ecs.g7.xlarge" }, autoscale = { min = 1, max = 2, type = "gpu" } }, "none of instance_types has a GPU" },
+  { { instance_types = { "ecs.g7.xlarge" }, autoscale = { min = 1, max = 2, type = "gpushare" } }, "none of instance_types has a GPU" },
+  { { spot = { on_demand_percent = -1 } }, "on_demand_percent must be at least 0" },
+  { { spot = { on_demand_percent = 30.5 } }, "on_demand_percent must be an integer" },
+  { { spot = { on_demand_base = 1001 } }, "on_demand_base must be at most 1000" },
+  { { spot = { strategy = "SpotWithPriceLimit", price_limit = { ["ecs.gn5-c4g1.xlarge"] = 3 } } }, "which is not in instance_types" },
+  { { spot = { strategy = "SpotWithPriceLimit", price_limit = { ["ecs.gn6i-c4g1.xlarge"] = "cheap" } } }, "is no price: cheap" },
+  { { data_disks = { { size = 20 } } }, "data_disks%[1%]: size must be at least 40" },
+  { { labels = { ["kubernetes.io/role"] = "x" } }, "has 'kubernetes.io/role': keys under kubernetes.io" },
+  { { autoscale = 3 }, "autoscale: wants a table of options" },
+  { { lables = {} }, "unknown field 'lables', did you mean 'labels'%?" },
+  { { spot = { price_limits = {} } }, "unknown field 'price_limits', did you mean 'price_limit'%?" },
 }
 
 for i, row in ipairs(refused) do
   t.test("a_pool_that_cannot_be_is_refused_before_any_write_" .. i, function()
-    t.match(t.err("invalid", function() pool_spec.check(given(row[1])) end).message, row[2])
+    local err = t.err("invalid", function() pool_spec.check(given(row[1])) end)
+    t.match(err.message, row[2])
+    t.match(err.message, "^tests/lua/test_lib_node_pool.lua:%d+: ")
   end)
 end
 

@@ -100,7 +100,7 @@ end)
 t.test("a_wrong_value_says_what_was_wanted", function()
   local rules = { n = { type = "integer", min = 0, max = 100 }, word = { type = "string", one_of = { a = true, b = true } } }
   t.match(t.err("invalid", function() spec.check("f", { n = 130 }, rules) end).message, "n must be at most 100, got 130")
-  t.match(t.err("invalid", function() spec.check("f", { n = "3" }, rules) end).message, "n must be a integer, got string")
+  t.match(t.err("invalid", function() spec.check("f", { n = "3" }, rules) end).message, "n must be an integer, got string")
   t.match(t.err("invalid", function() spec.check("f", { word = "c" }, rules) end).message, "word must be one of a, b")
   t.match(t.err("invalid", function() spec.check("f", {}, { must = { type = "any", required = true } }) end).message, "'must' is missing")
 end)

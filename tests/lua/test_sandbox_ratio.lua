@@ -49,14 +49,29 @@ end
 
 t.test("each_purchase_keeps_within_one_of_the_rule", function()
   local draw = rng.stream "purchase steps"
-  for base = 0, 10, 2 do
-    for percent = 0, 100, 10 do
+  for base = 0, 10 do
+    for percent = 0, 100 do
       local instances, settings = {}, settings_of(base, percent)
       while #instances < 50 do
         local _, missing = buy(instances, settings, draw(1, 6))
         t.eq(missing, 0)
         local ok, got, exact = near_rule(instances, base, percent)
         t.ok(ok, ("N=%d base=%d percent=%d: %d on-demand, rule says %.1f"):format(#instances, base, percent, got, exact))
+      end
+    end
+  end
+end)
+
+-- One at a time, as an autoscaler often asks: the counts are the rule's own at each step, for every rounding.
+t.test("growing_by_one_follows_the_rule_exactly", function()
+  for _, rounding in ipairs { "half_up", "up", "down" } do
+    for base = 0, 10 do
+      for percent = 0, 100, 7 do
+        local instances, settings = {}, settings_of(base, percent, { rounding = rounding })
+        for n = 1, 50 do
+          buy(instances, settings, 1)
+          t.eq({ ratio.count(instances) }, { ratio.targets(n, base, percent, rounding) })
+        end
       end
     end
   end

@@ -113,13 +113,15 @@ end
 
 -- What is asked, and in which order: evidence that names instances before what remains when nothing else fits.
 local above = { "attached", "changed_percentage", "scaler", "reclaim", "stock_out", "compensation", "scale_in" }
-local below = { "attached", "changed_percentage", "scale_in", "stock_out" }
+local below = { "attached", "scale_in", "changed_percentage", "stock_out" }
 
--- Compensation is inferred from what is left over, so it needs that the others leave something.
+-- These are inferred from what is left over, so they need that the others leave something.
+local inferred = { compensation = true, scale_in = true, changed_percentage = true }
+
 local function explains_all(reasons, over, facts)
   local sum = 0
   for _, reason in ipairs(reasons) do
-    if reason.reason == "changed_percentage" or reason.reason == "reclaim" then return true end
+    if reason.reason == "reclaim" then return true end
     sum = sum + (reason.instances or 0)
   end
   return math.abs(over) - sum <= facts.tolerance
@@ -133,7 +135,7 @@ function M.reasons(facts)
   local over, reasons = surplus(facts, facts.on_demand, facts.spot), {}
   if math.abs(over) <= facts.tolerance then return reasons end
   for _, name in ipairs(over > 0 and above or below) do
-    local open = name ~= "compensation" and name ~= "scale_in" or #reasons == 0 or not explains_all(reasons, over, facts)
+    local open = not inferred[name] or #reasons == 0 or not explains_all(reasons, over, facts)
     local text, n = nil, nil
     if open then text, n = explain[name](facts, over) end
     if text then reasons[#reasons + 1] = { reason = name, instances = n, text = text } end

@@ -242,7 +242,7 @@ local function scaling_of(given, observed)
     if observed and scale == nil and given.size == nil then return nil end
     return { enable = false }
   end
-  local kind = scale.type or has.enable == true and has.type or M.is_gpu(given.instance_types[1]) and "gpu" or "cpu"
+  local kind = first(scale.type, has.type, M.is_gpu(given.instance_types[1]) and "gpu" or "cpu")
   return { enable = true, type = kind, min_instances = scale.min, max_instances = scale.max }
 end
 
@@ -268,6 +268,8 @@ end
 function M.create_body(given)
   local body = M.wanted(given)
   body.scaling_group.instance_charge_type = "PostPaid"
+  -- The type can never change, also of a pool whose scaler comes later.
+  if not body.auto_scaling.enable and M.is_gpu(given.instance_types[1]) then body.auto_scaling.type = "gpu" end
   body.management = { enable = false }
   return body
 end

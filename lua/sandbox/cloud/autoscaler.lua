@@ -392,9 +392,8 @@ local function loop(ctx, changed)
   end
   local self = connect(ctx)
   while true do
-    local settings = autoscale.settings(ctx)
-    task.sleep(settings.scan_interval)
-    autoscaler.scan(self, settings)
+    task.sleep(autoscale.settings(ctx).scan_interval)
+    autoscaler.scan(self, autoscale.settings(ctx)) -- they may have changed meanwhile
   end
 end
 

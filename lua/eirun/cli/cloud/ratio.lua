@@ -40,6 +40,7 @@ local function find(cluster, word)
     if info.nodepool_id == word then return cluster:node_pool(info.name) end
     names[#names + 1] = info.name
   end
+  table.sort(names)
   errors.raise("not_found", ("cluster %s has no node pool '%s'"):format(cluster.id, word),
     { object = ("node pool '%s'"):format(word), hint = "it has " .. table.concat(names, ", ") })
 end

@@ -87,6 +87,7 @@ local function finish(ctx)
   config.state = "active"
   ctx.store:put("autoscaling", "config", config)
   local name = (config.body.scaler_type or "goatscaler") == "goatscaler" and "ack-goatscaler" or "cluster-autoscaler"
+  ctx.store:delete("addon", name == "ack-goatscaler" and "cluster-autoscaler" or "ack-goatscaler") -- one scaler at a time
   ctx.store:put("addon", name, { name = name, version = name == "ack-goatscaler" and "v0.6.1" or "v1.6.0-sandbox",
     state = "active", config = assert(json.encode(config.body)) })
   ctx.emit("autoscaling.changed", {})

@@ -1,0 +1,1 @@
+../lua/sandbox_client.lua
