@@ -18,13 +18,20 @@ static int l_encoder_close(lua_State *L) {
     return 0;
 }
 
-static bool read_reveal(lua_State *L, int index) {
-    static const struct er_opt rows[] = {{.key = "reveal", .type = ER_OPT_BOOLEAN, .offset = 0}};
-    bool reveal = false;
+struct options {
+    bool reveal, fold;
+};
+
+static struct options read_options(lua_State *L, int index) {
+    static const struct er_opt rows[] = {
+        {.key = "reveal", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct options, reveal)},
+        {.key = "fold", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct options, fold)},
+    };
+    struct options options = {false, false};
     if (!lua_isnoneornil(L, index)) {
-        er_read_opts(L, index, rows, sizeof rows / sizeof *rows, &reveal);
+        er_read_opts(L, index, rows, sizeof rows / sizeof *rows, &options);
     }
-    return reveal;
+    return options;
 }
 
 static void check(lua_State *L, enum er_status status) {
@@ -33,10 +40,15 @@ static void check(lua_State *L, enum er_status status) {
     }
 }
 
-static struct encoder *open_encoder(lua_State *L, bool reveal) {
+#define FOLDED_WIDTH 80 // kubectl's
+
+static struct encoder *open_encoder(lua_State *L, struct options options) {
     struct encoder *encoder = er_handle_new(L, sizeof *encoder, ENCODER);
-    encoder->writer.text = (struct er_buf){.max = ER_YAML_MAX_BYTES, .secret = reveal};
+    encoder->writer.text = (struct er_buf){.max = ER_YAML_MAX_BYTES, .secret = options.reveal};
     check(L, er_yaml_writer_open(&encoder->writer));
+    if (options.fold) {
+        yaml_emitter_set_width(&encoder->writer.emitter, FOLDED_WIDTH);
+    }
     return encoder;
 }
 
@@ -62,23 +74,23 @@ static int finish(lua_State *L, struct encoder *encoder, bool reveal) {
 
 static int l_encode(lua_State *L) {
     luaL_checkany(L, 1);
-    bool reveal = read_reveal(L, 2);
-    struct encoder *encoder = open_encoder(L, reveal);
-    write_document(L, encoder, 1, true, reveal);
-    return finish(L, encoder, reveal);
+    struct options options = read_options(L, 2);
+    struct encoder *encoder = open_encoder(L, options);
+    write_document(L, encoder, 1, true, options.reveal);
+    return finish(L, encoder, options.reveal);
 }
 
 static int l_encode_all(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
-    bool reveal = read_reveal(L, 2);
-    struct encoder *encoder = open_encoder(L, reveal);
+    struct options options = read_options(L, 2);
+    struct encoder *encoder = open_encoder(L, options);
     lua_Integer count = (lua_Integer)lua_rawlen(L, 1);
     for (lua_Integer i = 1; i <= count; i++) {
         lua_rawgeti(L, 1, i);
-        write_document(L, encoder, lua_gettop(L), i == 1, reveal);
+        write_document(L, encoder, lua_gettop(L), i == 1, options.reveal);
         lua_pop(L, 1);
     }
-    return finish(L, encoder, reveal);
+    return finish(L, encoder, options.reveal);
 }
 
 // nil, err with the fields line and column.

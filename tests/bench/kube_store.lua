@@ -5,7 +5,8 @@ local core = require "eirun.core.kube"
 local json = require "eirun.core.json"
 local os_core = require "eirun.core.os"
 
-local PICK = { "spec.nodeName", "status.phase", "status.podIP", "metadata.labels['app']", "metadata.creationTimestamp", "status.startTime" }
+local PICK = { "spec.nodeName", "status.phase", "status.podIP", "metadata.labels['app']", "metadata.creationTimestamp",
+  "status.startTime" }
 
 -- A pod as a real server sends it, managed fields and all.
 local function pod(i, version)
@@ -18,12 +19,15 @@ local function pod(i, version)
   return {
     kind = "Pod", apiVersion = "v1",
     metadata = { name = ("bert-tfserving-7f5c9d%06d"):format(i), namespace = "serving", uid = ("5a1f2e00-bfb8-4cb6-a2b3-%012d"):format(i),
-      resourceVersion = tostring(version), creationTimestamp = "2026-01-05T08:00:00Z", labels = { app = "bert", ["pod-template-hash"] = "7f5c9d" },
+      resourceVersion = tostring(version), creationTimestamp = "2026-01-05T08:00:00Z",
+      labels = { app = "bert", ["pod-template-hash"] = "7f5c9d" },
       ownerReferences = json.array { { apiVersion = "apps/v1", kind = "ReplicaSet", name = "bert-tfserving-7f5c9d", controller = true } },
-      managedFields = json.array { { manager = "kubelet", operation = "Update", apiVersion = "v1", fieldsType = "FieldsV1", fieldsV1 = fields } } },
-    spec = { nodeName = ("cn-hangzhou.10.0.%d.%d"):format(i // 250 % 250, i % 250), restartPolicy = "Always", serviceAccountName = "default",
-      containers = json.array { { name = "serving", image = "tensorflow/serving:1.15.0-gpu", args = json.array { "--port=8500", "--rest_api_port=8501" },
-        resources = { limits = { ["nvidia.com/gpu"] = "1", memory = "8Gi" } }, terminationMessagePath = "/dev/termination-log" } } },
+      managedFields = json.array { { manager = "kubelet", operation = "Update", apiVersion = "v1", fieldsType = "FieldsV1",
+        fieldsV1 = fields } } },
+    spec = { nodeName = ("cn-hangzhou.10.0.%d.%d"):format(i // 250 % 250, i % 250), restartPolicy = "Always",
+      containers = json.array { { name = "serving", image = "tensorflow/serving:1.15.0-gpu",
+        args = json.array { "--port=8500", "--rest_api_port=8501" }, terminationMessagePath = "/dev/termination-log",
+        resources = { limits = { ["nvidia.com/gpu"] = "1", memory = "8Gi" } } } } },
     status = { phase = "Running", podIP = ("10.1.%d.%d"):format(i // 250 % 250, i % 250), startTime = "2026-01-05T08:00:00Z",
       conditions = json.array(conditions) },
   }

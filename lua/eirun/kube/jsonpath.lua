@@ -319,13 +319,16 @@ function M.values(compiled, object)
   return list
 end
 
+---What Go's JSON writes instead of the characters that HTML minds.
+M.html = { ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["\u{2028}"] = "\\u2028", ["\u{2029}"] = "\\u2029" }
+
 ---A value as kubectl prints it: text bare, the rest as JSON.
 ---@param value any
 ---@return string
 function M.text(value)
   if type(value) == "string" then return value end
   if value == json.null then return "" end
-  if math.type(value) == "float" then return ("%.17g"):format(value) end
+  if type(value) == "table" then return (json.encode(value):gsub("[<>&]", M.html)) end
   return json.encode(value)
 end
 

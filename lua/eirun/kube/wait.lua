@@ -220,6 +220,7 @@ local function judge_all(k8s, deployment, patience)
   patience:forget_all_but(current)
   return judge_deployment(k8s, deployment, pods, patience)
 end
+M.judge_deployment = judge_all
 
 ---Calls `look()` until it answers a value. It answers nil and what is missing while there is hope; it raises when there is none.
 ---@param what string
@@ -279,6 +280,8 @@ local function judge_claim(k8s, claim, patience)
     if row and patience:exhausted(event.reason, row.patience) then return quote(who, event.reason, event.message or "", row.hint) end
   end
 end
+
+M.judge_claim = judge_claim
 
 ---Waits until a claim is bound.
 ---@param k8s eirun.KubeClient

@@ -20,6 +20,7 @@ function yaml.is_array(value) end
 
 ---@class eirun.core.yaml.Options
 ---@field reveal? boolean write secrets out; the text is then a secret itself
+---@field fold? boolean break long plain text at 80 characters, as kubectl does
 
 ---Reads one document; null when there is none. Scalars mean what kubectl takes them for (sigs.k8s.io/yaml): `yes`, `on` and `y` are
 ---true, 0755 is 493, 1e3 is a float, dates stay strings; keys that are numbers or booleans become strings. A merge (`<<`) works

@@ -74,6 +74,7 @@ function M.explain(err)
     local named = err.code and err.code:find "%a"
     return ("Error from server%s: %s"):format(named and " (" .. err.code .. ")" or "", err.server_message)
   end
+  if err.status == 404 then return "Error from server (NotFound): the server could not find the requested resource" end
   if err.kind == "network" then
     local text = "Unable to connect to the server: " .. err.message
     return err.hint and text .. "; " .. err.hint or text
@@ -110,7 +111,8 @@ local function slashed(k8s, words)
   for _, word in ipairs(words) do
     local kind, name = word:match "^([^/]+)/(.+)$"
     if not kind then
-      M.usage "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form"
+      M.usage("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form "
+        .. "(e.g. 'kubectl get resource/<resource_name>' instead of 'kubectl get resource resource/<resource_name>'")
     end
     list[#list + 1] = { info = k8s:resource(kind), name = name }
   end
@@ -146,6 +148,9 @@ local function read_input()
   return errors.check(fs.read "/dev/stdin")
 end
 
+---Which file a manifest came from.
+M.source = setmetatable({}, { __mode = "k" })
+
 local function manifests_in(text, where, list)
   local documents, err = require("eirun.core.yaml").decode_all(text)
   if not documents then errors.raise("invalid", ("%s: %s"):format(where, err.message)) end
@@ -162,6 +167,7 @@ local function manifests_in(text, where, list)
           errors.raise("invalid", ("%s: %s has no metadata.name"):format(place, object.kind))
         end
         list[#list + 1] = object
+        M.source[object] = where
       end
     end
   end
@@ -171,7 +177,9 @@ local suffixes = { [".yaml"] = true, [".yml"] = true, [".json"] = true }
 
 local function files_at(path, deep, list)
   local fs = require "eirun.core.fs"
-  local stat = errors.check(fs.stat(path))
+  local stat, err = fs.stat(path)
+  if not stat and errors.is(err, "not_found") then errors.raise("not_found", ('the path "%s" does not exist'):format(path)) end
+  errors.check(stat, err)
   if stat.type ~= "directory" then
     list[#list + 1] = path
     return
@@ -201,6 +209,134 @@ function M.manifests(options)
   end
   if #list == 0 then errors.raise("invalid", "no objects passed to apply") end
   return list
+end
+
+-- Objects that are acted on ------------------------------------------------------------------------------------------------
+
+---@class eirun.kube.Target
+---@field info eirun.KindInfo
+---@field name string
+---@field k8s eirun.KubeClient in the object's namespace
+---@field object? table as it was read
+---@field manifest? table as it stood in a file
+
+---The client for an object's own namespace; raises where --namespace says another one.
+---@param k8s eirun.KubeClient
+---@param options table
+---@param namespace string|nil
+---@return eirun.KubeClient
+function M.inside(k8s, options, namespace)
+  if not namespace or namespace == k8s.ns then return k8s end
+  if options.namespace then
+    errors.raise("invalid", ("the namespace from the provided object \"%s\" does not match the namespace \"%s\". "):format(namespace,
+      options.namespace) .. ("You must pass '--namespace=%s' to perform this operation."):format(namespace), { code = "usage" })
+  end
+  return k8s:namespace(namespace)
+end
+
+---The kind of a manifest, in kubectl's words when the server does not have it.
+---@param k8s eirun.KubeClient
+---@param manifest table
+---@return eirun.KindInfo
+function M.info_of(k8s, manifest)
+  local ok, info = pcall(k8s.kind, k8s, manifest.kind, manifest.apiVersion)
+  if ok then return info end
+  if errors.from(info).code ~= "NoKind" then error(info, 0) end
+  local place = manifest.metadata
+  local text = 'resource mapping not found for name: "%s" namespace: "%s" from "%s": no matches for kind "%s" in version "%s"\n'
+    .. "ensure CRDs are installed first"
+  errors.raise("not_found", text:format(place.name or "", place.namespace or "", M.source[manifest] or "", manifest.kind,
+    manifest.apiVersion), { code = "NoKind" })
+end
+
+local function targets_in_files(k8s, options)
+  local list = {}
+  for _, manifest in ipairs(M.manifests(options)) do
+    local info = M.info_of(k8s, manifest)
+    list[#list + 1] = { info = info, name = manifest.metadata.name, manifest = manifest,
+      k8s = info.namespaced and M.inside(k8s, options, manifest.metadata.namespace) or k8s }
+  end
+  return list
+end
+
+local function targets_of_list(k8s, options, info, into)
+  for _, object in ipairs(k8s:list(info.api_version .. "/" .. info.kind, { labels = options.selector, fields = options.field_selector,
+    all = options.all_namespaces })) do
+    into[#into + 1] = { info = info, name = object.metadata.name, object = object,
+      k8s = info.namespaced and k8s:namespace(object.metadata.namespace) or k8s }
+  end
+end
+
+---What `TYPE NAME ...`, `TYPE/NAME ...`, `TYPE -l LABELS`, `TYPE --all` and `-f FILE` name.
+---@param k8s eirun.KubeClient
+---@param options table
+---@param words string[]
+---@return eirun.kube.Target[]
+function M.targets(k8s, options, words)
+  if options.filename then return targets_in_files(k8s, options) end
+  local list = {}
+  for _, wanted in ipairs(M.wanted(k8s, words)) do
+    if wanted.name then
+      list[#list + 1] = { info = wanted.info, name = wanted.name, k8s = k8s }
+    elseif options.selector or options.field_selector or options.all then
+      targets_of_list(k8s, options, wanted.info, list)
+    else
+      M.usage "resource(s) were provided, but no name was specified"
+    end
+  end
+  return list
+end
+
+---Runs `fn` for each; tells each failure and goes on.
+---@param list table[]
+---@param fn fun(item: table)
+---@return integer exit_code
+function M.each(list, fn)
+  local failed = 0
+  for _, item in ipairs(list) do
+    local ok, err = pcall(fn, item)
+    if not ok then
+      err = errors.from(err)
+      if err.kind == "cancelled" then error(err, 0) end
+      M.note(M.explain(err))
+      failed = 1
+    end
+  end
+  return failed
+end
+
+-- Words ---------------------------------------------------------------------------------------------------------------
+
+local units = { h = 3600, m = 60, s = 1, ms = 0.001 }
+
+---A time as Go writes it: 30s, 5m, 1h30m, -1s, 0.
+---@param text string|nil
+---@param otherwise number|nil
+---@param name string of the option
+---@return number|nil seconds
+function M.seconds(text, otherwise, name)
+  if text == nil then return otherwise end
+  if tonumber(text) then return tonumber(text) end
+  local sign, rest, total = text:match "^-?", (text:gsub("^-", "")), 0
+  while rest ~= "" do
+    local number, unit, tail = rest:match "^([%d.]+)(%a+)(.*)$"
+    if not number or not tonumber(number) or not units[unit] then
+      M.usage(('invalid argument "%s" for "--%s": a time is written 30s, 5m, 1h'):format(text, name))
+    end
+    total, rest = total + tonumber(number) * units[unit], tail
+  end
+  return sign == "-" and -total or total
+end
+
+---What stands behind a result of a dry run.
+---@param options table
+---@return boolean dry
+---@return string words
+function M.dry_run(options)
+  local how = options.dry_run
+  if how == nil or how == "none" then return false, "" end
+  if how == "client" then M.usage "--dry-run=client is not supported: say --dry-run=server, which the server checks" end
+  return true, " (server dry run)"
 end
 
 ---@param info eirun.KindInfo

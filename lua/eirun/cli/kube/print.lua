@@ -121,7 +121,7 @@ end
 
 -- Documents -----------------------------------------------------------------------------------------------------------
 
-local html = { ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["\u{2028}"] = "\\u2028", ["\u{2029}"] = "\\u2029" }
+local html = jsonpath.html
 
 ---JSON as kubectl indents and escapes it.
 ---@param value any
@@ -136,7 +136,7 @@ end
 ---@param value any
 ---@return string
 function M.yaml(value)
-  return (require("eirun.core.yaml").encode(value):gsub("\n*$", "\n"))
+  return (require("eirun.core.yaml").encode(value, { fold = true }):gsub("\n*$", "\n"))
 end
 
 ---The list that kubectl prints of several objects.

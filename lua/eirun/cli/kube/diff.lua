@@ -1,0 +1,90 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- eirun kube diff: what the server's own dry run would change. Values of Secrets are masked.
+local errors = require "eirun.errors"
+local face = require "eirun.cli.kube.face"
+local fs = require "eirun.core.fs"
+local json = require "eirun.core.json"
+local os_core = require "eirun.core.os"
+local print_ = require "eirun.cli.kube.print"
+local process = require "eirun.core.process"
+
+-- kubectl's own words: equal values stay hidden, those that change say which is which.
+local function mask(live, merged)
+  local before, after = live and live.data or {}, merged.data or {}
+  for key, value in pairs(after) do
+    local old = before[key]
+    if old ~= nil and old ~= value then
+      before[key], after[key] = "*** (before)", "*** (after)"
+    else
+      if old ~= nil then before[key] = "***" end
+      after[key] = "***"
+    end
+  end
+  for key, value in pairs(before) do
+    if after[key] == nil and not value:find "^%*%*%*" then before[key] = "***" end
+  end
+  for _, object in ipairs { live or {}, merged } do
+    local annotations = (object.metadata or {}).annotations
+    if annotations and annotations["kubectl.kubernetes.io/last-applied-configuration"] then
+      annotations["kubectl.kubernetes.io/last-applied-configuration"] = "***"
+    end
+  end
+end
+
+-- A dry run counts a generation and nothing else: that is no difference.
+local function comparable(object)
+  if not object then return "" end
+  local metadata = object.metadata
+  local generation, version = metadata.generation, metadata.resourceVersion
+  metadata.generation, metadata.resourceVersion = nil, nil
+  local text = json.encode(object)
+  metadata.generation, metadata.resourceVersion = generation, version
+  return text
+end
+
+local function file_name(target)
+  local group = target.info.api_version:gsub("/", ".")
+  return ("%s.%s.%s.%s"):format(group, target.info.kind, target.info.namespaced and target.k8s.ns or "", target.name)
+end
+
+local function compare(target, options, folders)
+  local kind = target.info.api_version .. "/" .. target.info.kind
+  local live = target.k8s:get(kind, target.name)
+  local merged = target.k8s:apply(target.manifest, { dry_run = true, force = options.force_conflicts, manager = options.field_manager })
+  if live then print_.trimmed(live) end
+  print_.trimmed(merged)
+  if comparable(live) == comparable(merged) then return false end
+  if target.info.kind == "Secret" then mask(live, merged) end
+  if live then errors.check(fs.write(folders.live .. "/" .. file_name(target), print_.yaml(live))) end
+  errors.check(fs.write(folders.merged .. "/" .. file_name(target), print_.yaml(merged)))
+  return true
+end
+
+local function words_of(text)
+  local list = {}
+  for word in text:gmatch "%S+" do list[#list + 1] = word end
+  return list
+end
+
+local function show(folders)
+  local call = words_of(os_core.getenv "KUBECTL_EXTERNAL_DIFF" or "diff -u -N")
+  call[#call + 1], call[#call + 2] = folders.live, folders.merged
+  local result, err = process.run(call)
+  if not result then errors.raise("not_found", ("cannot run '%s': %s"):format(call[1], err.message), { hint = "install diffutils" }) end
+  face.out(result.stdout)
+  if result.code > 1 then errors.raise("internal", result.stderr) end
+end
+
+return face.verb(function(k8s, options)
+  local list = face.targets(k8s, options, {})
+  local folders = { live = errors.check(fs.mkdtemp "/tmp/LIVE-"), merged = errors.check(fs.mkdtemp "/tmp/MERGED-") }
+  local ok, differs = pcall(function()
+    local any = false
+    for _, target in ipairs(list) do any = compare(target, options, folders) or any end
+    if any then show(folders) end
+    return any
+  end)
+  for _, folder in pairs(folders) do fs.remove(folder, { recursive = true }) end
+  if not ok then error(differs, 0) end
+  return differs and 1 or 0
+end, 2)
