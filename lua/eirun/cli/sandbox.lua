@@ -56,11 +56,18 @@ local function lock_failure(dir)
   return not lock and err or nil
 end
 
+local function list_of(text)
+  if not text then return nil end
+  local list = json.array {}
+  for name in text:gmatch "[^,%s]+" do list[#list + 1] = name end
+  return list
+end
+
 local function serve(options, words)
   local dir = words[2] or usage "which directory? eirun sandbox serve DIR"
   local kind = choose_clock(options.clock)
   dir = absolute(dir)
-  local args = { dir = dir, mode = "serve", clock = kind, seed = options.seed or 1 }
+  local args = { dir = dir, mode = "serve", clock = kind, seed = options.seed or 1, addons = list_of(options.addons) }
   if options.lag then args.lag_scale, args.lag = require("eirun.lag").parse(options.lag) end
   local state = require("eirun.core.vm").start { entry = "sandbox.main", args = json.encode(args) }
   local text, err = state:ready()
