@@ -38,12 +38,13 @@ function Io:close()
 end
 Io.__close = Io.close
 
+local WORTH_ASKING = 64 << 20 -- bytes: asking takes up to a second where the answer is no
+
 -- Inside the region's own network the internal endpoint costs nothing and is faster: said once, when it can be reached.
-function Io:hint_endpoint(bucket)
+function Io:hint_endpoint(bucket, bytes)
   local options, target = self.options, require("eirun.target").current()
   local plain = not (options.endpoint or options.endpoint_kind or options.quiet or target.sandbox or (target.endpoints or {}).OSS)
-  if self.hinted or not plain then return end
-  self.hinted = true
+  if not plain or bytes < WORTH_ASKING then return end
   if require("eirun.oss.reach").internal(bucket) then
     term.write(2, "hint: the internal endpoint can be reached from here, without traffic fees: --endpoint-kind internal\n")
   end

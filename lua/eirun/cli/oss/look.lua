@@ -43,7 +43,6 @@ function M.ls(io, words)
   local place = io:remote(words[1])
   local bucket = io:bucket(place.bucket)
   local objects, folders = bucket:list { prefix = place.key, delimiter = io.options.directory and "/" or nil }
-  io:hint_endpoint(bucket)
   local shown, bytes = chosen(io, objects, place.key:match "^(.*/)" or ""), 0
   for _, prefix in ipairs(folders) do io:say(("oss://%s/%s"):format(bucket.name, paths.show(prefix))) end
   for _, object in ipairs(shown) do

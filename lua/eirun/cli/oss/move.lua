@@ -175,7 +175,7 @@ local function carry_out(io, plan, from, to)
   opts.force, opts.headers = io.options.force, headers_of(io.options)
   sync.check_delete(plan, opts.force)
   ensure_folders(plan)
-  io:hint_endpoint(bucket)
+  io:hint_endpoint(bucket, plan.bytes)
   return sync.run(bucket, plan, opts)
 end
 
