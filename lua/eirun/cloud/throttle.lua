@@ -5,14 +5,14 @@ local task = require "eirun.task"
 
 local M = {}
 
-local SLOWEST, WINDOW, GROW_EVERY, FORGET = 0.5, 1, 5, 60
+local SLOWEST, GROW_EVERY, FORGET = 0.5, 5, 60
 
 local buckets = {}
 
 local function bucket_of(key)
   local bucket = buckets[key]
   if not bucket then
-    bucket = { passes = {}, paused = 0, next = 0, refused = 0, grown = 0 }
+    bucket = { second = 0, count = 0, before = 0, paused = 0, next = 0, refused = 0, grown = 0 }
     buckets[key] = bucket
   end
   return bucket
@@ -40,14 +40,12 @@ function M.enter(key)
   end
 end
 
--- Calls that passed within the last window.
-local function passed_lately(bucket, now)
-  local list, kept = bucket.passes, {}
-  for _, at in ipairs(list) do
-    if now - at < WINDOW then kept[#kept + 1] = at end
-  end
-  bucket.passes = kept
-  return #kept
+-- Counts what passes second by second: the one that runs, and the one before.
+local function settle(bucket, now)
+  local second = now // 1
+  if second == bucket.second then return end
+  bucket.before = second == bucket.second + 1 and bucket.count or 0
+  bucket.second, bucket.count = second, 0
 end
 
 ---A call went through.
@@ -55,8 +53,8 @@ end
 ---Raises nothing.
 function M.passed(key)
   local bucket, now = bucket_of(key), task.now()
-  if #bucket.passes > 64 then passed_lately(bucket, now) end
-  if #bucket.passes <= 1024 then bucket.passes[#bucket.passes + 1] = now end
+  settle(bucket, now)
+  bucket.count = bucket.count + 1
   if bucket.rate and now - bucket.grown > GROW_EVERY then
     bucket.rate, bucket.grown = bucket.rate * 1.25, now
   end
@@ -73,7 +71,8 @@ function M.refused(key, retry_after)
   bucket.next = math.max(bucket.next, bucket.paused)
   bucket.refused, bucket.grown = now, now
   if same_burst then return end
-  local lately = passed_lately(bucket, now) * 0.8
+  settle(bucket, now)
+  local lately = math.max(bucket.count, bucket.before) * 0.8
   bucket.rate = math.max(SLOWEST, bucket.rate and bucket.rate / 2 or lately > 0 and lately or 2)
 end
 
