@@ -82,6 +82,7 @@ M.verbs = {
       help = "serve: the add-ons of a fresh cluster, with commas between them (default: those of a usual one)" }, output },
   },
   require("eirun.cli.cloud").verb(with, target),
+  require("eirun.cli.sls").verb(with, target),
   require("eirun.cli.gpu").verb,
   require("eirun.cli.load").verb,
   require("eirun.cli.kube").verb,

@@ -65,8 +65,7 @@ t.test("the_same_path_and_the_same_fields_go_over_the_wire", function()
     local _, _, shaped = signed_by_us(case)
     local target, query = case.wire.target:match("^([^?]*)%??(.*)$")
     t.eq(encoding.decode(shaped.path), encoding.decode(target), "path of case " .. case.id)
-    t.eq(encoding.pairs_of(wire.query(shaped.query), true), encoding.pairs_of(encoding.canonical_query(encoding.pairs_of(query, true)), true),
-      "query of case " .. case.id)
+    t.eq(wire.query(shaped.query), encoding.canonical_query(encoding.pairs_of(query, true)), "query of case " .. case.id)
   end
 end)
 
