@@ -57,6 +57,16 @@ t.test("a_warm_up_is_answered_before_the_pod_is_ready", function()
   end)
 end)
 
+t.test("a_published_version_is_waited_for_and_its_load_timed", function()
+  in_sandbox(function(place)
+    local result = place:play("job=warm", "publish=yes")
+    t.eq(result.models["1700000000"], "AVAILABLE")
+    t.eq(result.proxied.model_version_status[1].version, "1700000000")
+    t.match(result.refused, 'no service port "9" found for service "tf%-1')
+    t.ok(result.reload > 20 and result.reload < 60, ("the sandbox loads in 22.7 s, this said %s"):format(result.reload))
+  end)
+end)
+
 t.test("what_a_job_no_longer_makes_is_deleted", function()
   in_sandbox(function(place)
     place:play "job=tensorflow"

@@ -10,6 +10,7 @@ return play.book {
   name = "servers",
   args = {
     job = play.string { required = true, help = "tensorflow, warm, triton, vllm or own" },
+    publish = play.boolean { default = false, help = "a second version of the model, once the first is served" },
     budget = play.boolean { default = true },
   },
   run = function(p, arg)
@@ -40,6 +41,15 @@ return play.book {
       own = function() return serve.ensure_custom(k8s, { name = "own", version = "1", image = "nginx:1.27", rest_port = 80 }) end,
     }
     local app = p:step("job", jobs[arg.job])
-    p:report { name = app.name, service = app.service, path = app:path(), predict = app:path "predict", replicas = app:replicas() }
+    local reload, proxied, refused
+    if arg.publish then
+      oss.bucket("eirun-sandbox-models"):ensure_tree { from = "playbooks/models/chnsenticorp/1623831335", to = "servers/1700000000" }
+      reload = app:wait_version "1700000000"
+      proxied = k8s:raw(("/api/v1/namespaces/default/services/%s:http-serving/proxy/v1/models/m"):format(app.service))
+      local _, err = pcall(k8s.raw, k8s, ("/api/v1/namespaces/default/services/%s:9/proxy/"):format(app.service))
+      refused = err.message
+    end
+    p:report { reload = reload, models = reload and app:models()[1].versions, proxied = proxied, refused = refused,
+      name = app.name, service = app.service, path = app:path(), predict = app:path "predict", replicas = app:replicas() }
   end,
 }

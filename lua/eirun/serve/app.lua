@@ -2,10 +2,12 @@
 -- The face of a running job.
 local books = require "eirun.serve.books"
 local ensure = require "eirun.kube.ensure"
+local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local objects = require "eirun.serve.objects"
 local target = require "eirun.target"
+local task = require "eirun.task"
 local wait = require "eirun.kube.wait"
 
 ---@class eirun.App
@@ -88,6 +90,67 @@ function App:wait_answer(web, body, timeout)
     if not body then return status end
     return ask(web, self:path "predict", body)
   end, "is the Ingress's host the one that is asked for, and does a pod serve?")
+end
+
+local function status_of(self, pod, path)
+  local ok, status = pcall(self.k8s.raw, self.k8s, ("/api/v1/namespaces/%s/pods/%s:%d/proxy%s"):format(self.namespace, pod.metadata.name,
+    self.port, path))
+  if not ok and errors.is(status, "cancelled") then error(status, 0) end
+  return ok and status or {}, not ok and errors.from(status).message or nil
+end
+
+---@class eirun.PodModels what one ready pod serves
+---@field pod string
+---@field versions table<string, string> version -> state: START, LOADING, AVAILABLE, UNLOADING, END
+---@field problem? string why it could not be asked, or why a version failed
+
+---The model's versions on each ready pod, asked through the API server.
+---@return eirun.PodModels[]
+---Example: `for _, each in ipairs(app:models()) do print(each.pod, each.versions["3"]) end`.
+---Raises "invalid" for servers that tell no versions, and what listing the pods raises.
+function App:models()
+  local path = self.server.missing and self.server.paths(self.given).status
+  if not path then errors.raise("invalid", ("job '%s' runs a server that tells no versions"):format(self.job)) end
+  local list = {}
+  for _, pod in ipairs(self.k8s:list("Pod", { labels = { release = self.names.release } })) do
+    if wait.pod_is_ready(pod) and not pod.metadata.deletionTimestamp then
+      local status, problem = status_of(self, pod, path)
+      local each = { pod = pod.metadata.name, versions = {}, problem = problem }
+      for _, state in ipairs(status.model_version_status or {}) do
+        each.versions[tostring(state.version)] = state.state
+        local said = (state.status or {}).error_message
+        if said and said ~= "" then each.problem = ("version %s: %s"):format(state.version, said) end
+      end
+      list[#list + 1] = each
+    end
+  end
+  return list
+end
+
+local function not_yet(models, version)
+  if #models == 0 then return "no pod is ready" end
+  for _, each in ipairs(models) do
+    if each.versions[version] ~= "AVAILABLE" then
+      return ("pod '%s' has version %s in state %s%s"):format(each.pod, version, each.versions[version] or "unknown",
+        each.problem and ": " .. each.problem or "")
+    end
+  end
+end
+
+---Waits until every ready pod serves a version: after a publish, how long the servers took to load it.
+---@param version string|integer
+---@param timeout? number seconds, default 600
+---@return number seconds since the call
+---Example: `bucket:publish { … } local seconds = app:wait_version "4"`. Raises "timeout" with the state of the first pod that lacks it,
+---"invalid" for servers that tell no versions.
+function App:wait_version(version, timeout)
+  local began = task.now()
+  wait.until_well(("version %s of model '%s'"):format(version, self.model or self.job), timeout or 600, function()
+    local problem = not_yet(self:models(), tostring(version))
+    if problem then return nil, problem end
+    return true
+  end, "is the version below the model's path, and does the job's version policy want it?")
+  return task.now() - began
 end
 
 ---Replicas of the job.

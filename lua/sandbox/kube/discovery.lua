@@ -11,6 +11,7 @@ local EXTERNAL = "external.metrics.k8s.io"
 
 -- Subresources with the kind that they speak: {name, kind, group, version, verbs}.
 local STATUS_VERBS = { "get", "patch", "update" }
+local PROXY_VERBS = { "create", "delete", "get", "patch", "update" }
 local SUBS = {
   log = { "Pod", "", "v1", { "get" } },
   eviction = { "Eviction", "policy", "v1", { "create" } },
@@ -26,7 +27,7 @@ local SUBS = {
 local function subresources(r)
   local list = {}
   for _, name in ipairs(r.subs) do
-    local s = SUBS[name]
+    local s = SUBS[name] or { r.kind .. "ProxyOptions", "", "v1", PROXY_VERBS }
     list[#list + 1] = { name = name, kind = s[1], group = s[2], version = s[3], verbs = s[4] }
   end
   if r.scale then list[#list + 1] = { name = "scale", kind = "Scale", group = "autoscaling", version = "v1", verbs = STATUS_VERBS } end

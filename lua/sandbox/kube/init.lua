@@ -53,6 +53,10 @@ local function new_face(ctx, store, registry, random)
   return Face.new {
     store = store, registry = registry, auth = auth, now = ctx.now, random = random, log = ctx.log,
     pod_logs = function(...) return ctx.pod_logs and ctx.pod_logs(...) end,
+    pod_call = function(...)
+      if not ctx.pod_network then return nil, "refused" end
+      return ctx.pod_network:call(...)
+    end,
     external_metrics = function(req) return ctx.external_metrics(req) end,
     adapter_installed = adapter_watch(ctx, registry), faults = ctx.faults,
   }

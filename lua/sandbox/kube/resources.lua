@@ -10,14 +10,14 @@ local ALL = { "all" }
 -- metadata.name and metadata.namespace, path -> where the value is. upsert: PUT creates what is missing.
 local TABLE = {
   { "pods", "Pod", "v1", ns = true, short = { "po" }, categories = ALL, status = true, generation = true, keep = true,
-    subs = { "log", "eviction", "binding", "exec", "attach", "portforward", "ephemeralcontainers" },
+    subs = { "log", "eviction", "binding", "exec", "attach", "portforward", "ephemeralcontainers", "proxy" },
     fields = { "spec.nodeName", "status.phase", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
       "status.podIP", "status.nominatedNodeName", "spec.hostNetwork" } },
-  { "services", "Service", "v1", ns = true, short = { "svc" }, categories = ALL, status = true, keep = true,
+  { "services", "Service", "v1", ns = true, short = { "svc" }, categories = ALL, status = true, keep = true, subs = { "proxy" },
     fields = { "spec.clusterIP", "spec.type" } },
   { "endpoints", "Endpoints", "v1", ns = true, short = { "ep" },
     warning = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice" },
-  { "nodes", "Node", "v1", short = { "no" }, status = true, fields = { "spec.unschedulable" } },
+  { "nodes", "Node", "v1", short = { "no" }, status = true, subs = { "proxy" }, fields = { "spec.unschedulable" } },
   { "namespaces", "Namespace", "v1", short = { "ns" }, status = true, keep = true, subs = { "finalize" },
     fields = { "status.phase" } },
   { "configmaps", "ConfigMap", "v1", ns = true, short = { "cm" } },

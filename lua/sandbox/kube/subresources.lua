@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: Apache-2.0
--- scale, status, log, eviction, binding, token, finalize: what stands behind an object's name.
+-- scale, status, log, eviction, binding, token, finalize, proxy: what stands behind an object's name.
 local json = require "eirun.core.json"
 local deletion = require "sandbox.kube.deletion"
 local disruption = require "sandbox.kube.disruption"
 local patch = require "sandbox.kube.patch"
+local proxy = require "sandbox.kube.proxy"
 local reader = require "sandbox.kube.reader"
 local request = require "sandbox.kube.request"
 local resources = require "sandbox.kube.resources"
@@ -208,7 +209,8 @@ local ephemeral = {
   PATCH = function(face, at, req) writer.patch(face, at, req) end,
 }
 
-local KNOWN = { log = log, eviction = eviction, binding = binding, token = token, finalize = finalize, ephemeralcontainers = ephemeral }
+local KNOWN = { log = log, eviction = eviction, binding = binding, token = token, finalize = finalize, ephemeralcontainers = ephemeral,
+  proxy = proxy }
 
 -- Answers a request to a subresource.
 function subs.handle(face, at, req)
