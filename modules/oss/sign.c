@@ -56,12 +56,22 @@ static enum er_status add_resource(struct er_buf *into, const struct er_oss_requ
     return status;
 }
 
+/* The receiver sees a value without the white space around it, and signs that. */
+static enum er_status add_header(struct er_buf *into, const struct er_oss_pair *pair) {
+    const char *value = pair->value + strspn(pair->value, " \t");
+    size_t length = strlen(value);
+    while (length > 0 && (value[length - 1] == ' ' || value[length - 1] == '\t')) {
+        length--;
+    }
+    return er_buf_printf(into, "%s:%.*s\n", pair->name, (int)length, value);
+}
+
 static enum er_status add_headers(struct er_buf *into, const struct er_oss_request *request) {
     enum er_status status = ER_OK;
     for (size_t i = 0; status == ER_OK && i < request->header_count; i++) {
         const struct er_oss_pair *pair = &request->headers[i];
         if (is_signed(pair->name)) {
-            status = er_buf_printf(into, "%s:%s\n", pair->name, pair->value);
+            status = add_header(into, pair);
         }
     }
     return status;

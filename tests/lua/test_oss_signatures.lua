@@ -368,6 +368,17 @@ t.test("the_go_sdks_vectors_agree", function()
   t.eq(signature("20231216T172512Z", "abc;ZAbc"), "4a4183c187c07c8947db7620deb0a6b38d9fbdd34187b6dbaccb316fa251212f")
 end)
 
+t.test("the_go_sdks_v1_vectors_agree", function()
+  local function signature(query)
+    local text = sign.canonical_v1({ method = "PUT", bucket = "examplebucket", key = "nelson", query = query, headers = {
+      { "Content-MD5", "eB5eJF1ptWaXm4bijSPyxw==" }, { "Content-Type", "text/html" }, { "x-oss-date", "Wed, 28 Dec 2022 10:27:41 GMT" },
+      { "x-oss-meta-author", "alice" }, { "x-oss-meta-magic", "abracadabra" } } }, "Wed, 28 Dec 2022 10:27:41 GMT")
+    return crypto.base64(crypto.hmac_sha1("sk", text))
+  end
+  t.eq(signature {}, "kSHKmLxlyEAKtZPkJhG9bZb5k7M=")
+  t.eq(signature { { "acl", "" } }, "/afkugFbmWDQ967j1vr6zygBLQk=")
+end)
+
 t.test("no_signature_is_anonymous_and_a_strange_one_is_refused", function()
   t.eq(sign.verify(presigned("GET", "a", {}), options()), nil)
   t.eq(refused("InvalidArgument", presigned("GET", "a", {}, { { "Authorization", "Bearer x" } })).ec, "0002-00000002")
