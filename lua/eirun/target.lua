@@ -198,7 +198,8 @@ end
 local function start_sandbox(dir, options)
   local vm = require "eirun.core.vm"
   local kind = choose_clock(options.clock or options.kubeconfig and "real" or "virtual")
-  local args = { dir = dir, mode = "inprocess", clock = kind, seed = options.seed or 1, kubeconfig = options.kubeconfig }
+  local args = { dir = dir, mode = "inprocess", clock = kind, seed = options.seed or 1, kubeconfig = options.kubeconfig,
+    audit = options.audit }
   if options.lag then args.lag_scale, args.lag = require("eirun.lag").parse(options.lag) end
   local state = vm.start { entry = "sandbox.main", args = json.encode(args) }
   local text, err = state:ready()
@@ -226,6 +227,11 @@ local function check_kubeconfig(options)
     error(err, 0)
   end
 end
+
+--- Refuses a kubeconfig that is not that of a throw-away control plane on this machine.
+---@param options {kubeconfig: string, context?: string}
+--- Example: `target.check_kubeconfig { kubeconfig = "/tmp/plane/kubeconfig" }`. Raises kind "denied" for any other server.
+M.check_kubeconfig = check_kubeconfig
 
 local function open_sandbox(options)
   if options.kubeconfig then

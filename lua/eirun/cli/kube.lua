@@ -107,6 +107,10 @@ M.parts = {
     { name = "subresource", arg = "NAME", help = "as log" }, { name = "quiet", short = "q", help = "only the exit code" } }),
 }
 
+table.insert(M.parts, part("rbac", "PLAYBOOK [key=value ...]", "print the ServiceAccount and the smallest roles that a playbook needs", {
+  { name = "account", arg = "NAME", help = "name of the account and its roles (default: eirun- and the playbook's name)" },
+}, { "Runs the playbook twice in a sandbox of its own and prints what it asked the API server for. --namespace is the account's." }))
+
 local function words()
   local rows = {}
   for i, entry in ipairs(M.parts) do rows[i] = { entry.name .. " " .. entry.args, entry.summary } end

@@ -67,7 +67,9 @@ local function serve(options, words)
   local dir = words[2] or usage "which directory? eirun sandbox serve DIR"
   local kind = choose_clock(options.clock)
   dir = absolute(dir)
-  local args = { dir = dir, mode = "serve", clock = kind, seed = options.seed or 1, addons = list_of(options.addons) }
+  if options.kubeconfig then require("eirun.target").check_kubeconfig(options) end
+  local args = { dir = dir, mode = "serve", clock = kind, seed = options.seed or 1, addons = list_of(options.addons),
+    kubeconfig = options.kubeconfig }
   if options.lag then args.lag_scale, args.lag = require("eirun.lag").parse(options.lag) end
   local state = require("eirun.core.vm").start { entry = "sandbox.main", args = json.encode(args) }
   local text, err = state:ready()

@@ -26,6 +26,8 @@ local target = {
 
 local serve_clock = { name = "clock", arg = "KIND", help = "of a serving sandbox: real (the default) or a factor such as 10x" }
 
+local serve_kubeconfig = { name = "kubeconfig", arg = "FILE", help = "serve the rest of the cloud around this control plane on loopback" }
+
 local function with(...)
   local list = {}
   for _, group in ipairs { ... } do
@@ -78,7 +80,7 @@ M.verbs = {
       { "fault DIR KIND [key=value ...]", "let a call of a serving sandbox fail, as in `fault DIR throttle service=CS times=2`" },
       { "fault DIR clear", "forget the faults that wait" },
     },
-    options = { serve_clock, target[3], target[4], { name = "addons", arg = "NAMES",
+    options = { serve_clock, target[3], target[4], serve_kubeconfig, { name = "addons", arg = "NAMES",
       help = "serve: the add-ons of a fresh cluster, with commas between them (default: those of a usual one)" }, output },
   },
   require("eirun.cli.cloud").verb(with, target),

@@ -112,8 +112,10 @@ local function who_cannot(user, a)
   return ('User "%s" cannot %s resource "%s" in API group "%s"%s'):format(user.name, a.verb, resource, a.group, where)
 end
 
+-- A Namespace object counts as inside of itself.
 local function attributes(at, verb)
-  return { verb = verb, group = at.r.group, resource = at.r.plural, subresource = at.sub, name = at.name, namespace = at.namespace }
+  return { verb = verb, group = at.r.group, resource = at.r.plural, subresource = at.sub, name = at.name,
+    namespace = at.namespace or at.r.plural == "namespaces" and at.name or nil }
 end
 
 function Face:refuse(user, at, verb)
@@ -121,7 +123,9 @@ function Face:refuse(user, at, verb)
 end
 
 function Face:authorize(user, at, verb)
-  if not self.auth:allowed(user, attributes(at, verb)) then self:refuse(user, at, verb) end
+  local asked = attributes(at, verb)
+  if not self.auth:allowed(user, asked) then self:refuse(user, at, verb) end
+  if self.audit then self.audit(user, asked) end
 end
 
 local ITEM = { get = reader.get, update = writer.update, patch = writer.patch, delete = writer.delete }
@@ -142,6 +146,7 @@ end
 function Face:serve_resource(req, user, at)
   local verb = verb_of(at, req) or status.method_not_allowed()
   check_scope(at, verb)
+  at.user = user
   self:authorize(user, at, verb)
   return trouble.around(self, req, at, user, verb, function(through) return self:act(through, at, verb) end)
 end

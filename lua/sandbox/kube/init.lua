@@ -10,6 +10,7 @@ local Registry = require "sandbox.kube.registry"
 local Store = require "sandbox.kube.store"
 local bootstrap = require "sandbox.kube.bootstrap"
 local deletion = require "sandbox.kube.deletion"
+local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
 local resources = require "sandbox.kube.resources"
 local value = require "sandbox.kube.value"
@@ -48,6 +49,15 @@ local function adapter_watch(ctx, registry)
   end
 end
 
+-- Who asked for what, one JSON object a line, for those who want to know which rights a playbook needs.
+local function audit_to(path)
+  if not path then return nil end
+  return function(user, asked)
+    asked.user = user.name
+    assert(fs.append(path, json.encode(asked) .. "\n"))
+  end
+end
+
 local function new_face(ctx, store, registry, random)
   local auth = Auth.new { store = store, now = ctx.now, user_of = ctx.kube_user, token_for = ctx.kube_token }
   return Face.new {
@@ -58,6 +68,7 @@ local function new_face(ctx, store, registry, random)
       return ctx.pod_network:call(...)
     end,
     external_metrics = function(req) return ctx.external_metrics(req) end,
+    audit = audit_to((ctx.options or {}).audit),
     adapter_installed = adapter_watch(ctx, registry), faults = ctx.faults,
   }
 end

@@ -133,6 +133,8 @@ end
 local function apply(face, at, req, query, opts)
   require_manager(query)
   opts.force = request.flag(query.force)
+  -- An apply that makes the object needs the right to create, too.
+  if at.user and not at.sub and not face.store:get(at.r, at.namespace, at.name) then face:authorize(at.user, at, "create") end
   return face.registry:apply(at.r, at.namespace, at.name, decode_patch(req, APPLY), opts)
 end
 
