@@ -54,7 +54,8 @@ local function result()
   local errors = { total = 2, by_kind = { timeout = 1, status_5xx = 1 }, share = 0.02 }
   local figures = { requests = 100, planned = 100, good = 98, errors = errors, rate = 0.99, throughput = 9.9, seconds = 10,
     latency = latency }
-  local whole = { window = figures, phases = { figures }, url = "http://x/?a=1&b", started_at = 1767600000, connections = 3, aborted = 0,
+  local whole = { window = figures, phases = { figures }, url = "http://x/?a=1&b", started_at = 1767600000, connections = 3, resent = 0,
+    aborted = 0, targets = {},
     lateness = { p99 = 0.0001 }, examples = { { kind = "status_5xx", at = 1.5, status = 503, text = "busy\n<now>" } }, ok = false,
     valid = true, inconclusive = false, bytes_in = 1, bytes_out = 2, histogram = { { 20000, 20015, 100, 5000 } },
     thresholds = { { text = "p95<30ms", metric = "p95", value = 0.04, limit = 0.03, ok = false },
