@@ -72,7 +72,8 @@ local function check_type(what, key, value, rule)
   local want = rule.type
   local ok = want == "any" or type(value) == want or math.type(value) == want
   if want == "list" then ok = type(value) == "table" end
-  if not ok then invalid(what, ("%s must be %s, got %s"):format(key, rule.says or (want:find "^[aeiou]" and "an " or "a ") .. want, type(value))) end
+  local article = want:find "^[aeiou]" and "an " or "a "
+  if not ok then invalid(what, ("%s must be %s, got %s"):format(key, rule.says or article .. want, type(value))) end
 end
 
 local function check_value(what, key, value, rule)

@@ -57,6 +57,61 @@ t.test("a_disk_s_encryption_is_a_text_and_a_gpu_pool_of_fixed_size_says_its_type
   t.eq(body.auto_scaling, { enable = false, type = "gpu" })
 end)
 
+local no_stock = { { StatusCode = "Failed", StartTime = "2999-01-01T00:00Z", StatusMessage = "no gn6i in zone h",
+  ErrorCode = "OperationDenied.NoStock" } }
+local advice = { AvailableSpotZones = { AvailableSpotZone = {
+  { ZoneId = "cn-a", AvailableSpotResources = { AvailableSpotResource = {
+    { InstanceType = "ecs.g7.xlarge", InterruptionRate = 0, InterruptRateDesc = "0-3%", AverageSpotDiscount = 10 },
+    { InstanceType = "ecs.gn7i-c8g1.2xlarge", InterruptionRate = 4, InterruptRateDesc = "3-5%", AverageSpotDiscount = 40 } } } },
+  { ZoneId = "cn-b", AvailableSpotResources = { AvailableSpotResource = {
+    { InstanceType = "ecs.gn6i-c4g1.xlarge", InterruptionRate = 9, InterruptRateDesc = "5-10%", AverageSpotDiscount = 30 },
+    { InstanceType = "ecs.gn7i-c8g1.2xlarge", InterruptionRate = 4, InterruptRateDesc = "3-5%", AverageSpotDiscount = 40 } } } } } } }
+
+-- A create whose task fails, with what ESS and ECS say about it.
+local function failing(activities, advise)
+  return function(call)
+    if call.action == "CreateClusterNodePool" then return 200, { nodepool_id = "np1", task_id = "T-1" } end
+    if call.action == "DescribeClusterNodePools" then return 200, { nodepools = json.array {} } end
+    if call.action == "DescribeTaskInfo" then
+      return 200, { task_id = "T-1", state = "fail", error = { code = "400", message = "instances are missing" },
+        stages = json.array { { message = "CreateInstances timed out" }, { message = "instances are missing" } } }
+    end
+    if call.action == "DescribeScalingActivities" then return 200, { ScalingActivities = activities } end
+    if call.action == "DescribeSpotAdvice" then return advise() end
+    return 200, { nodepool_info = { nodepool_id = "np1", name = "bert-gpu" }, scaling_group = { scaling_group_id = "asg-1" }, status = {} }
+  end
+end
+
+local function failure_of(activities, advise)
+  local err
+  fake.with(failing(activities, advise), function()
+    local _, raised = pcall(function() ack.cluster("c1"):ensure_node_pool(given()) end)
+    err = raised
+  end)
+  return err
+end
+
+t.test("a_failed_task_is_explained_by_its_scaling_group_and_by_what_the_market_has", function()
+  local err = failure_of(no_stock, function() return 200, advice end)
+  t.eq({ err.kind, err.code }, { "quota", "OperationDenied.NoStock" })
+  t.match(err.message, "task T%-1 failed: instances are missing; CreateInstances timed out; its scaling group says: .*no gn6i in zone h")
+  t.match(err.hint, "spot capacity now: ecs.gn7i%-c8g1.2xlarge in cn%-a, cn%-b %(interrupted 3%-5%%, at 40%% of the on%-demand price%); " ..
+    "ecs.gn6i%-c4g1.xlarge in cn%-b")
+  t.eq(err.hint:find("g7.xlarge", 1, true), nil, "a pool of GPUs is not offered types without")
+end)
+
+t.test("a_key_that_may_not_ask_for_advice_still_learns_the_reason", function()
+  local err = failure_of(no_stock, function() return 403, { Code = "Forbidden.RAM", Message = "no" } end)
+  t.eq({ err.kind, err.code }, { "quota", "OperationDenied.NoStock" })
+  t.eq(err.hint:find("spot capacity", 1, true), nil)
+end)
+
+t.test("a_failed_task_without_a_failed_activity_speaks_for_itself", function()
+  local err = failure_of({}, function() return 200, advice end)
+  t.eq({ err.kind, err.code }, { "internal", "400" })
+  t.eq(err.message, "node pool 'bert-gpu': task T-1 failed: instances are missing; CreateInstances timed out")
+end)
+
 t.test("a_fixed_pool_has_a_size_and_no_spot_numbers", function()
   local body = pool_spec.create_body { name = "cpu", instance_types = { "ecs.g7.xlarge" }, vswitch_ids = { "vsw-a" }, size = 2 }
   t.eq(body.auto_scaling, { enable = false })

@@ -188,6 +188,50 @@ t.test("the_priority_expander_prefers_its_group", function()
   t.eq({ rig:members(first), rig:members(second) }, { 0, 1 })
 end)
 
+local function two_for_a(rig, first_types, second_types)
+  local first, second = rig:pool("a", first_types), rig:pool("a2", second_types)
+  for _, pool in ipairs { first, second } do
+    pool.spec.kubernetes_config.labels = { { key = "inference", value = "a" } }
+    rig.ctx.store:put("pool", pool.id, pool)
+  end
+  return first, second
+end
+
+t.test("instant_scaling_takes_the_fewest_vcpus_in_stock_and_knows_no_expander", function()
+  local rig <close> = start()
+  local big, small = two_for_a(rig, { "ecs.gn6i-c8g1.2xlarge" }, { "ecs.gn6i-c4g1.xlarge" })
+  rig:pending("p1", "a")
+  rig:scan { scaler = "goatscaler", expander = "priority", priorities = { ["100"] = { big.group_id } } }
+  t.eq({ rig:members(big), rig:members(small) }, { 0, 1 })
+  rig.ctx.emit("fault", { kind = "stock_out", type = "ecs.gn6i-c4g1.xlarge", market = "on_demand" })
+  rig:pending("p2", "a")
+  rig:scan { scaler = "goatscaler" }
+  t.eq({ rig:members(big), rig:members(small) }, { 1, 1 })
+end)
+
+t.test("instant_scaling_leaves_pools_alone_that_stop_instead_of_releasing", function()
+  local rig <close> = start()
+  local pool = rig:pool("a", { "ecs.gn6i-c4g1.xlarge" })
+  local group = groups.of_pool(rig.ctx, pool)
+  group.scaling_policy = "recycle"
+  rig.ctx.store:put("group", group.id, group)
+  rig:pending("p1", "a")
+  rig:scan { scaler = "goatscaler" }
+  t.eq(rig:members(pool), 0)
+  rig:scan()
+  t.eq(rig:members(pool), 1)
+end)
+
+t.test("the_random_expander_takes_each_of_two_pools_now_and_then", function()
+  local rig <close> = start()
+  local first, second = two_for_a(rig, { "ecs.gn6i-c4g1.xlarge" }, { "ecs.gn6i-c4g1.xlarge" })
+  for i = 1, 8 do
+    rig:pending("p" .. i, "a")
+    rig:scan { expander = "random" }
+  end
+  t.ok(rig:members(first) > 0 and rig:members(second) > 0)
+end)
+
 t.test("idle_nodes_leave_after_the_delay_but_not_below_the_minimum", function()
   local rig <close> = start()
   local pool = rig:pool("a", gpu, { min_instances = 1 })

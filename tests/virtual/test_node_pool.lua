@@ -182,10 +182,10 @@ t.test("a_cluster_starts_with_its_declared_add_ons_and_no_log_without_a_collecto
     cluster:ensure_addon { name = "ack-alibaba-cloud-metrics-adapter" }
     local labels = cluster:ingress_log("web", 80)
     local query = ("?labelSelector=sls.project%%3D%s%%2Csls.logstore%%3D%s"):format(labels["sls.project"], labels["sls.logstore"])
-    local err = t.err("internal", function() k8s:raw("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/sls_ingress_qps" .. query) end)
-    t.match(err.message, "ProjectNotExist")
+    local path = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/sls_ingress_qps" .. query
+    t.match(t.err("internal", function() k8s:raw(path) end).message, "ProjectNotExist")
     cluster:ensure_addon { name = "logtail-ds" }
-    k8s:raw("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/sls_ingress_qps" .. query)
+    k8s:raw(path)
   end)
 end)
 
