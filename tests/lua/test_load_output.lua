@@ -91,7 +91,7 @@ t.test("json_holds_the_promised_fields", function()
     t.ok(object[key] ~= nil, key)
   end
   for _, key in ipairs { "mean", "p50", "p90", "p95", "p99", "p99.9", "max" } do t.ok(object.latency[key], key) end
-  t.eq(object.errors.by_kind, { timeout = 1, status_5xx = 1 })
+  t.eq(object.errors, { timeout = 1, status_5xx = 1 })
 end)
 
 t.test("junit_counts_the_missed_and_escapes", function()

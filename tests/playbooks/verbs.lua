@@ -29,9 +29,9 @@ local function objects(bucket)
   return seen
 end
 
-local function logs(project, query, version)
+local function logs(project, query, signature)
   return sls.query { project = project, logstore = "nginx-ingress", from = task.now() - 60, to = task.now(), query = query,
-    version = version }
+    signature = signature }
 end
 
 return play.book {
