@@ -116,7 +116,8 @@ def check_world(found):
     own = [n for n in kube["ConfigMap"] if not n.endswith("kube-root-ca.crt")]
     check(own == [f"{deployment}-cm", f"{job}-tf-serving"], own)
     name = deployment.split("/")[1]
-    lines = [f"configmap/{name}-cm", f"service/{name}", f"deployment.apps/{name}", "horizontalpodautoscaler.autoscaling/bert-tfserving-hpa",
+    lines = [f"configmap/{name}-cm", f"service/{name}", f"deployment.apps/{name}", f"poddisruptionbudget.policy/{name}",
+             "horizontalpodautoscaler.autoscaling/bert-tfserving-hpa",
              "ingress.networking.k8s.io/bert-tfserving"]
     check(found["books"] == {f"{job.split('/')[1]}-tf-serving": "\n".join(lines)}, found["books"])
     check(found["objects"] == expected_objects(), found["objects"])
