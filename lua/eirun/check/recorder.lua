@@ -65,10 +65,14 @@ local function stand_in(call)
 end
 
 local recording = false -- inside a recorded call
+local observe -- is told of each call that a playbook makes
 
 local function wrap_function(fn, call)
   return function(...)
     local before = recording
+    if observe and not before then
+      observe(call, ...)
+    end
     recording = true
     local results = table.pack(pcall(fn, ...))
     recording = before
@@ -167,8 +171,10 @@ local function blind_target()
 end
 
 --- Puts recorders in the library's place for this state, for good.
+---@param observer? fun(call: string, ...: any) is told of each call and its arguments
 ---@return fun(name: string): any require the `require` that a playbook gets
-function M.install()
+function M.install(observer)
+  observe = observer
   blind_target()
   local check, depth = spec.check, 0
   spec.check = function(what, ...)

@@ -1,9 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- eirun doctor [PLAYBOOK]: what a run needs, tried one by one; each line passes or says how to mend it.
+-- eirun doctor [PLAYBOOK]: what a run needs, tried one by one; each line passes or says how to mend it. Nothing is changed.
 local errors = require "eirun.errors"
 local json = require "eirun.core.json"
-local load_book = require "eirun.play.load"
-local args = require "eirun.play.args"
 
 local function quiet_output()
   return setmetatable({}, {
@@ -13,81 +11,97 @@ local function quiet_output()
   })
 end
 
-local function check(list, name, fn)
-  local ok, result = pcall(fn)
-  local err = not ok and errors.from(result)
-  if err and err.kind == "cancelled" then
+local function add(rows, name, status, detail, hint)
+  rows[#rows + 1] = { check = name, status = status, ok = status ~= "fail", detail = detail, hint = hint }
+  return status == "ok"
+end
+
+local function run(rows, name, fn, ...)
+  local ok, result = pcall(fn, ...)
+  if ok then
+    return add(rows, name, "ok", tostring(result)), result
+  end
+  local err = errors.from(result)
+  if err.kind == "cancelled" then
     error(err, 0)
   end
-  list[#list + 1] = { check = name, ok = ok, detail = ok and tostring(result) or err.message, hint = err and err.hint }
-  return ok and result
+  local facts = err.code and err.code ~= "unknown" and err.request_id and (" (%s, request id %s)"):format(err.code, err.request_id) or ""
+  add(rows, name, err.code == "unknown" and "unknown" or "fail", err.message .. facts, err.hint)
+  return false
 end
 
-local function cluster_checks(list, cluster_id)
-  local ack, kube = require "eirun.ack", require "eirun.kube"
-  local cluster = ack.cluster(cluster_id)
-  local known = check(list, "cluster", function()
-    local detail = cluster:describe()
-    return ("%s, Kubernetes %s, %s"):format(cluster.id, detail.current_version or "?", detail.state or "?")
-  end)
-  if not known then
-    return
-  end
-  check(list, "kubernetes", function()
-    local nodes = kube.connect(cluster):list("Node")
-    return ("%d nodes"):format(#(nodes.items or nodes))
-  end)
-end
-
-local function playbook_checks(list, options, words)
+-- What the playbook needs; an argument that is missing leaves the rest to be checked without it.
+local function read_playbook(rows, options, words)
+  local needs = require "eirun.doctor.needs"
   local path = table.remove(words, 1)
   if not path then
-    return nil
+    return needs.none(), {}
   end
-  local values = check(list, "playbook", function()
-    local book = load_book.playbook(path)
-    local found = args.resolve(book, load_book.layers(book, options, words))
-    local missing = args.missing(book, found)
+  local found, values = needs.none(), {}
+  run(rows, "playbook", function()
+    local missing
+    found, values, missing = needs.of(path, options, words)
     if #missing > 0 then
       errors.raise("invalid", "arguments without a value: " .. table.concat(missing, ", "), { hint = "give them as key=value" })
     end
-    return setmetatable(found, {
-      __tostring = function()
-        return path
-      end,
-    })
+    return ("%s: %d node pools, %d writes, %d add-ons"):format(path, #found.pools, #found.writes, #found.addons)
   end)
-  return values and values.cluster
+  return found, values
 end
 
-local function tell(options, list)
+local function skip_reason(passed, needed)
+  for i = 2, #needed do
+    if not passed[needed[i]] then
+      return needed[i]
+    end
+  end
+end
+
+local function examine(rows, needs, cluster)
+  local checks = require "eirun.doctor.checks"
+  local passed, state = {}, { needs = needs, cluster = cluster or require("eirun.target").current().cluster }
+  for _, needed in ipairs(checks.order) do
+    local name, reason = needed[1], skip_reason(passed, needed)
+    if reason then
+      add(rows, name, "skipped", "without " .. reason .. " it cannot be tried")
+    else
+      passed[name] = run(rows, name, checks[name], state)
+    end
+  end
+end
+
+local labels = { ok = "ok", fail = "FAIL", unknown = "?", skipped = "-" }
+
+local function tell(options, rows)
   local failed = 0
-  for _, row in ipairs(list) do
-    failed = failed + (row.ok and 0 or 1)
+  for _, row in ipairs(rows) do
+    failed = failed + (row.status == "fail" and 1 or 0)
     if options.output == "jsonl" then
       print(json.encode(row))
-    else
-      print(("%-6s %-12s %s"):format(row.ok and "ok" or "FAIL", row.check, row.detail))
+    elseif options.output ~= "json" then
+      print(("%-6s %-12s %s"):format(labels[row.status], row.check, row.detail))
       if row.hint then
-        print("       " .. row.hint)
+        print("       -> " .. row.hint)
       end
     end
+  end
+  if options.output == "json" then
+    print(json.encode({ failed = failed, checks = json.array(rows) }, { indent = true }))
   end
   return failed == 0 and 0 or 1
 end
 
 return function(options, words)
-  local list = {}
-  local cluster = playbook_checks(list, options, words)
-  local session <close> = check(list, "target", function()
-    return require("eirun.target").open(options, quiet_output(), cluster)
-  end) or nil
-  if session then
-    list[#list].detail = session.description
-    check(list, "credentials", function()
-      return require("eirun.credentials").current():get().source
-    end)
-    cluster_checks(list, cluster)
+  local rows = {}
+  local needs, values = read_playbook(rows, options, words)
+  local opened
+  local ok = run(rows, "target", function()
+    opened = require("eirun.target").open(options, quiet_output(), values.cluster, { identify = false })
+    return opened.description
+  end)
+  local session <close> = opened -- luacheck: ignore
+  if ok then
+    examine(rows, needs, values.cluster)
   end
-  return tell(options, list)
+  return tell(options, rows)
 end

@@ -5,6 +5,7 @@ local json = require "eirun.core.json"
 local crypto = require "eirun.core.crypto"
 local errors = require "sandbox.cloud.errors"
 local gateway = require "sandbox.cloud.gateway"
+local policies = require "sandbox.cloud.ram_policies"
 local times = require "sandbox.times"
 
 local ram = {}
@@ -130,6 +131,7 @@ function ram.start(ctx)
   local product = { name = "RAM", ram = "ram", versions = { ["2015-05-01"] = true }, actions = { GetRole = get_role, ListRoles = list_roles,
     CreateRole = create_role, DeleteRole = delete_role, CreateUser = create_user, CreateAccessKey = create_access_key,
     CreatePolicy = create_policy, AttachPolicyToUser = attach, ListPoliciesForUser = list_for_user } }
+  for action, handler in pairs(policies) do product.actions[action] = handler end
   ctx.service { name = "RAM", env = "RAM", handle = gateway.rpc(ctx, product),
     hosts = { "ram.aliyuncs.com", "ram.vpc-proxy.aliyuncs.com" } }
 end
