@@ -72,8 +72,8 @@ function M.endpoints(state)
     return ("%d of %d answer, %s"):format(count, count, now.ca_file and "trusting " .. now.ca_file or "with the system's CAs")
   end
   table.sort(failures)
-  fail(table.concat(failures, "; "), "check region, proxy (https_proxy, no_proxy) and certificates (EIRUN_CA_FILE); inside a VPC --vpc endpoints "
-    .. "(ALIBABA_CLOUD_ENDPOINT_TYPE=vpc)")
+  fail(table.concat(failures, "; "), "check region, proxy (https_proxy, no_proxy) and certificates (EIRUN_CA_FILE); inside a VPC "
+    .. "its own endpoints (ALIBABA_CLOUD_ENDPOINT_TYPE=vpc)")
 end
 
 function M.cluster(state)

@@ -26,28 +26,33 @@ local function covers_all(value)
   return false
 end
 
+-- What one statement says of an action: "Allow", "Deny", "open" where a condition or a narrow resource decides, or nothing.
+local function says(statement, action)
+  if statement.NotAction then return "open" end
+  if not matches(statement.Action, action) then return nil end
+  local certain = statement.Condition == nil and covers_all(statement.Resource)
+  return certain and statement.Effect or "open", statement.Effect
+end
+
 ---Do these policies allow an action? A Deny wins; conditions and narrow resources leave it open.
 ---@param documents table[]
 ---@param action string
 ---@return "allowed"|"denied"|"unknown"
 ---Example: `permissions.judge(documents, "cs:CreateClusterNodePool")`. Raises nothing.
 function M.judge(documents, action)
-  local verdict = "denied"
+  local allowed, open, maybe_denied = false, false, false
   for _, document in ipairs(documents) do
     local statements = document.Statement or {}
     for _, statement in ipairs(json.is_array(statements) and statements or { statements }) do
-      local certain = statement.Condition == nil and covers_all(statement.Resource)
-      if statement.NotAction then
-        verdict = "unknown"
-      elseif matches(statement.Action, action) then
-        if statement.Effect == "Deny" and certain then return "denied" end
-        if statement.Effect == "Deny" or not certain then verdict = verdict == "allowed" and statement.Effect ~= "Deny" and verdict
-          or "unknown"
-        elseif verdict == "denied" then verdict = "allowed" end
-      end
+      local word, effect = says(statement, action)
+      if word == "Deny" then return "denied" end
+      allowed = allowed or word == "Allow"
+      open = open or word == "open"
+      maybe_denied = maybe_denied or word == "open" and effect ~= "Allow"
     end
   end
-  return verdict
+  if allowed and not maybe_denied then return "allowed" end
+  return (allowed or open) and "unknown" or "denied"
 end
 
 local function policies_by(action, query)
