@@ -94,8 +94,8 @@ M.verbs = {
     name = "doctor", args = "[PLAYBOOK] [key=value ...]", module = "eirun.cli.doctor",
     summary = "try what a run needs and say how to mend it",
     text = { "Tries the keys, the clock, endpoints and TLS, the cluster, permissions (reads are tried, writes judged by the attached "
-      .. "policies), roles, free addresses, quota, stock, add-ons, logs, buckets and the API server, as far as the playbook needs them, and changes "
-      .. "nothing. ? is what cannot be known. Exit code 1 when one fails." },
+      .. "policies), roles, free addresses, quota, stock, add-ons, logs, buckets and the API server, as far as the playbook "
+      .. "needs them, and changes nothing. ? is what cannot be known. Exit code 1 when one fails." },
     options = with(target, env, { name = "output", arg = "FORMAT", values = { "text", "json", "jsonl" },
       help = "text for people, one JSON object, or one a line" }),
   },
