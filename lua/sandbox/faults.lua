@@ -39,6 +39,7 @@ faults.kinds = {
   protect = { when = "world", id = "string" },
   no_addresses = { when = "world", vswitch = "string", on = "boolean" },
   goatscaler_quirk = { when = "world", on = "boolean" },
+  rounding = { when = "world", how = "string" },
   clock_skew = { when = "world", seconds = "number" },
 }
 

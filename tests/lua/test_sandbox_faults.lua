@@ -140,6 +140,27 @@ t.test("one_node_a_share_or_all_spot_are_reclaimed", function()
   t.eq((locked(box)), 8)
 end)
 
+t.test("the_rounding_of_the_percentage_can_be_chosen", function()
+  local box <close> = start()
+  local spot = {}
+  for _, how in ipairs { "up", "down", "half_up" } do
+    fault(box, { kind = "rounding", how = how })
+    local _, made = box:cs("POST", "/clusters/CID/nodepools", { body = { nodepool_info = { name = how:gsub("_", "-") },
+      auto_scaling = { enable = true, min_instances = 4, max_instances = 4 },
+      scaling_group = { instance_charge_type = "PostPaid", instance_types = { "ecs.g7.xlarge" }, multi_az_policy = "COST_OPTIMIZED",
+        vswitch_ids = { "vsw-bp1eirunh" }, spot_strategy = "SpotAsPriceGo", on_demand_base_capacity = 0,
+        on_demand_percentage_above_base_capacity = 30, spot_instance_pools = 1 } } })
+    box:wait("four nodes", function()
+      local _, pool = box:cs("GET", "/clusters/CID/nodepools/" .. made.nodepool_id)
+      return pool.status.healthy_nodes == 4
+    end)
+    local _, list = box:rpc("ess", "DescribeScalingGroups",
+      { RegionId = "cn-hangzhou", ScalingGroupName = "acs-nodePool-" .. made.nodepool_id })
+    spot[how] = list.ScalingGroups[1].SpotCapacity
+  end
+  t.eq(spot, { up = 2, down = 3, half_up = 3 }) -- 30 % of four is 1.2
+end)
+
 t.test("an_empty_list_of_ecs_lies_once", function()
   local box <close> = start()
   fault(box, { kind = "empty_list", service = "ECS", action = "DescribeInstances" })

@@ -56,12 +56,13 @@ local function end_activity(ctx, activity, status, message, code)
 end
 
 -- vSwitches that a mishap left without addresses sell nothing in their zone.
-local function with_addresses(ctx, group, settings)
+local function as_the_world_is(ctx, group, settings)
   local free = {}
   for _, id in ipairs(group.vswitch_ids) do
     if not (ctx.store:get("vswitch", id) or {}).full then free[#free + 1] = id end
   end
   settings.zones = zones_of(free)
+  settings.rounding = ctx.store:get("meta", "rounding")
   return settings
 end
 
@@ -87,7 +88,7 @@ local function settle_activity(ctx, activity)
 end
 
 local function scale_out(ctx, group, count, cause, billing)
-  local pool, settings = ctx.store:get("pool", group.pool_id), with_addresses(ctx, group, groups.settings(group))
+  local pool, settings = ctx.store:get("pool", group.pool_id), as_the_world_is(ctx, group, groups.settings(group))
   if billing == "on_demand" then settings.spot_strategy = "NoSpot" end
   local bought, missing = ratio.purchase(settings, groups.members(ctx, group), count, market.view(ctx))
   local activity = new_activity(ctx, group, cause, ("Add \"%d\" ECS instance(s)"):format(count))

@@ -18,6 +18,9 @@ function play.price(ctx, fault) market.reprice(ctx, fault.type, fault.zone, faul
 
 function play.goatscaler_quirk(ctx, fault) ctx.store:put("meta", "goatscaler_quirk", fault.on ~= false) end
 
+-- Of the on-demand percentage, which no document states: half_up, up or down.
+function play.rounding(ctx, fault) ctx.store:put("meta", "rounding", fault.how) end
+
 function play.clock_skew(ctx, fault) ctx.store:put("meta", "clock_skew", fault.seconds or 3600) end
 
 local function is_meant(fault, instance)

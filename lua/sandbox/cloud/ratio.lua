@@ -22,7 +22,7 @@ local rounding = {
 -- On-demand and spot instances out of n. How ESS rounds is not documented; half up is the default here.
 function ratio.targets(n, base, percent, how)
   if n <= base then return n, 0 end
-  local on_demand = base + rounding[how or "half_up"](percent * (n - base) / 100)
+  local on_demand = base + (rounding[how or "half_up"] or rounding.half_up)(percent * (n - base) / 100)
   return on_demand, n - on_demand
 end
 
