@@ -176,4 +176,14 @@ function M.health(opts)
   return require("eirun.gpu.health").judge(opts)
 end
 
+---The GPUs of a cluster: what each node and each serving job has, was given and really uses.
+---@param k8s eirun.KubeClient
+---@param opts? eirun.gpu.ClusterOptions
+---@return eirun.gpu.Cluster
+---Example: `local view = gpu.cluster(k8s); print(view.total.gpus, view.total.allocated, view.fragmentation)`.
+---Raises "denied" when nodes may not be listed; what else is missing is in `notes` and the rest is there.
+function M.cluster(k8s, opts)
+  return require("eirun.gpu.cluster").view(k8s, opts)
+end
+
 return M

@@ -38,6 +38,7 @@ faults.kinds = {
   attach = { when = "world", pool = "string", type = "string", zone = "string", spot = "boolean" },
   protect = { when = "world", id = "string" },
   no_addresses = { when = "world", vswitch = "string", on = "boolean" },
+  xid = { when = "world", node = "string", gpu = "number", xid = "number" },
   goatscaler_quirk = { when = "world", on = "boolean" },
   rounding = { when = "world", how = "string" },
   clock_skew = { when = "world", seconds = "number" },

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- eirun gpu: the GPUs of this machine, who uses them, how they are wired and how well they are.
+-- eirun gpu: the GPUs of this machine, who uses them, how they are wired and how well they are; and those of a cluster.
 local M = {}
 
 local timeout = { name = "timeout", arg = "SECONDS", help = "how long the driver may take (default 5)" }
@@ -27,6 +27,24 @@ M.parts = {
     options = { timeout, require_gpu,
       { name = "listen", arg = "ADDRESS",
         help = "serve it at /metrics, as 127.0.0.1:9400, :9400 or 0 for a free port, until interrupted" } } },
+  { name = "cluster", args = "", module = "eirun.cli.gpu.cluster",
+    summary = "the GPUs of a cluster: total, allocatable, allocated, really used, by node and by serving job",
+    text = { "Allocated is what pods asked for that have a node and are not finished, as `arena top node` counts. Used comes from "
+      .. "dcgm-exporter, from `eirun gpu metrics --listen`, or from Prometheus; a source that does not answer is said and the "
+      .. "rest is shown." },
+    options = { watch, count,
+      { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" },
+        help = "wide: who uses each GPU; csv: a line a node" },
+      { name = "source", arg = "WHERE",
+        help = "auto, proxy (through the API server), direct (each pod's own address), a Prometheus URL, or none" },
+      { name = "port", arg = "N", type = "integer", help = "port of the exporters (default: the pod's own, else 9400)" },
+      { name = "deadline", arg = "SECONDS", help = "how long one node may take to answer (default 5)" },
+      { name = "parallel", arg = "N", type = "integer", help = "nodes asked at a time (default 16)" },
+      { name = "kubeconfig", arg = "FILE",
+        help = "this kubeconfig alone (default: KUBECONFIG's, ~/.kube/config, or a pod's own account)" },
+      { name = "context", arg = "NAME", help = "context of the kubeconfig" },
+      { name = "sandbox", arg = "DIR", optional = true, help = "the sandbox cloud's cluster, whose state lives in DIR" },
+      { name = "clock", arg = "KIND", help = "of the sandbox: virtual (the default), real, or a factor such as 10x" } } },
 }
 
 local function words()
@@ -41,8 +59,8 @@ local function words()
 end
 
 M.verb = {
-  name = "gpu", args = "[list|processes|top|topo|events|health|metrics]", module = "eirun.cli.gpu",
-  summary = "show the GPUs of this machine, their use and their health",
+  name = "gpu", args = "[list|processes|top|topo|events|health|metrics|cluster]", module = "eirun.cli.gpu",
+  summary = "show the GPUs of this machine, or of a cluster, their use and their health",
   text = { "Asks the NVIDIA driver itself; what it does not tell is n/a. Without a driver the list is empty and the exit code 0." },
   parts = M.parts, words = words(),
   options = { format,
@@ -112,7 +130,7 @@ function M.run(options, left)
   local what = left[1] or "list"
   local views = require("eirun.cli.gpu.views").views
   if not views[what] then
-    usage(("gpu shows list, processes, top, topo, events, health or metrics, not '%s'"):format(what))
+    usage(("gpu shows list, processes, top, topo, events, health, metrics or cluster, not '%s'"):format(what))
   end
   M.check(options, left, 1)
   choose_fields(options)

@@ -27,7 +27,8 @@ M.groups = {
     { name = "eirun.threshold" }, { name = "eirun.timeline" }, { name = "eirun.chart", from = { "eirun.chart.axis" } },
     { name = "eirun.report" }, { name = "eirun.lag" },
   } },
-  { title = "GPUs", modules = { { name = "eirun.gpu", from = { "eirun.gpu.events" } }, { name = "eirun.gpu.health" } } },
+  { title = "GPUs", modules = { { name = "eirun.gpu", from = { "eirun.gpu.events", "eirun.gpu.cluster" } },
+    { name = "eirun.gpu.health" }, { name = "eirun.gpu.promtext" } } },
   { title = "Building a library of your own", modules = {
     { name = "eirun.resource" }, { name = "eirun.spec" }, { name = "eirun.http" }, { name = "eirun.target" },
   } },

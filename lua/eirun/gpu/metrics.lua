@@ -52,11 +52,23 @@ local function label(name, value)
   return ('%s="%s"'):format(name, tostring(value or ""):gsub('[\\"\n]', escapes))
 end
 
+-- The pod on a GPU, where there is one and no other.
+local function pod_of(device)
+  local uid
+  for _, process in ipairs(device.processes or {}) do
+    if process.pod and uid and process.pod ~= uid then return nil end
+    uid = uid or process.pod
+  end
+  return uid
+end
+
 local function labels(device, look, host)
   local number = device.minor or device.index
+  local pod = pod_of(device)
   return table.concat({
     label("gpu", device.index), label("UUID", device.uuid), label("pci_bus_id", device.pci_bus_id), label("device", "nvidia" .. number),
     label("modelName", device.name), label("Hostname", host), label("DCGM_FI_DRIVER_VERSION", look.driver),
+    pod and label("pod_uid", pod),
   }, ",")
 end
 

@@ -2,6 +2,7 @@
 -- The kubelets of all nodes: nodes come with their instances and go with them, pods that are bound to a node live there.
 local task = require "eirun.core.task"
 local clusterops = require "sandbox.cloud.clusterops"
+local dcgm = require "sandbox.kubelet.dcgm"
 local events = require "sandbox.kubelet.events"
 local logs = require "sandbox.kubelet.logs"
 local network = require "sandbox.inference.network"
@@ -178,6 +179,7 @@ end
 
 function M.start(ctx)
   local self = { ctx = ctx, network = network.of(ctx), logs = logs.new(ctx.now, ctx.dir), nodes = {}, started = task.event() }
+  dcgm.start(self)
   ctx.on("instance.running", function(description) node_joins(self, description) end)
   ctx.on("instance.gone", function(gone) node_goes(self, gone) end)
   ctx.on("instance.notice", function(notice) node_is_noticed(self, notice) end)

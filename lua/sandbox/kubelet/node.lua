@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- One node: its object, its lease, its addresses for pods, the images and mounts it holds.
 local task = require "eirun.core.task"
+local dcgm = require "sandbox.kubelet.dcgm"
 local nodeshape = require "sandbox.cloud.nodeshape"
 local times = require "sandbox.times"
 
@@ -56,7 +57,8 @@ function Node:object()
     taints = taints or {}
     taints[#taints + 1] = { key = taint.key, value = taint.value, effect = taint.effect }
   end
-  local annotations = { ["volumes.kubernetes.io/controller-managed-attach-detach"] = "true" }
+  local annotations = { ["volumes.kubernetes.io/controller-managed-attach-detach"] = "true",
+    [dcgm.annotation] = dcgm.url(self.kubelet, self) }
   return { metadata = { name = self.name, labels = labels, annotations = annotations },
     spec = { podCIDR = self.prefix .. ".0/24", podCIDRs = { self.prefix .. ".0/24" }, providerID = self.about.provider_id,
       taints = taints },
@@ -69,6 +71,14 @@ local function say_started(self)
   self.kubelet.events:say(about, "Normal", "NodeReady", ("Node %s status is now: NodeReady"):format(self.name))
 end
 
+-- A restarted sandbox listens at other ports.
+local function tell_metrics(self)
+  local url = dcgm.url(self.kubelet, self)
+  if not url then return end
+  local ok, err = self.kubelet.kube:patch("nodes", nil, self.name, { metadata = { annotations = { [dcgm.annotation] = url } } })
+  if not ok then self.ctx.log("warn", "cannot annotate node %s: %s", self.name, tostring(err)) end
+end
+
 ---Makes the Node, or takes over the one of before a restart. Tries until the API server answers.
 function Node:register()
   local kube = self.kubelet.kube
@@ -76,6 +86,7 @@ function Node:register()
     local made, err = kube:create("nodes", self:object())
     if not made and err.code == "AlreadyExists" then
       made, err = kube:patch("nodes", nil, self.name, { status = status_of(self) }, { subresource = "status", type = "strategic" })
+      if made then tell_metrics(self) end
     elseif made then
       say_started(self)
     end

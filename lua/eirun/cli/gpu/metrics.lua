@@ -69,7 +69,7 @@ end
 function M.run(options, words)
   gpu_cli.check(options, words, 0)
   local opts = { timeout = gpu_cli.seconds(options, "timeout", 5), required = options.require,
-    fields = require("eirun.gpu.metrics").fields, }
+    processes = true, fields = require("eirun.gpu.metrics").fields }
   if options.listen then return serve(options.listen, opts) end
   local text, look = text_of(opts, {})
   gpu_cli.tell_missing(look)

@@ -1,0 +1,184 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- eirun gpu cluster: what the cluster's GPUs are, whom they were given to, and whether they are used.
+local gpu_cli = require "eirun.cli.gpu"
+
+local M = {}
+
+local function shown(value, format)
+  return value and (format or "%s"):format(value) or "n/a"
+end
+
+local function gpus(value)
+  return value and (value % 1 == 0 and ("%d"):format(value // 1 | 0) or ("%.2f"):format(value)) or "n/a"
+end
+
+local function gib(bytes)
+  return bytes and ("%.1f"):format(bytes / (1 << 30)) or "n/a"
+end
+
+local function memory(used)
+  return used and used.memory_used and gib(used.memory_used) .. (used.memory_total and "/" .. gib(used.memory_total) or "") or "n/a"
+end
+
+local function percent(used)
+  return used and used.utilization and ("%.0f"):format(used.utilization) or "n/a"
+end
+
+-- heading, cell, for csv: name
+local node_columns = {
+  { "NODE", function(n) return n.name end, "node" },
+  { "STATE", function(n) return n.state end, "state" },
+  { "MODEL", function(n) return shown(n.model) end, "model" },
+  { "ZONE", function(n) return shown(n.zone) end, "zone" },
+  { "BILLING", function(n) return shown(n.billing) end, "billing" },
+  { "GPUS", function(n) return gpus(n.gpus) end, "total" },
+  { "ALLOCATABLE", function(n) return gpus(n.allocatable) end, "allocatable" },
+  { "ALLOCATED", function(n) return gpus(n.allocated) end, "allocated" },
+  { "SHARE", function(n) return n.share and n.share.allocated .. "/" .. n.share.total or "-" end, "gpu_mem" },
+  { "USED%", function(n) return percent(n.used) end, "utilization_percent" },
+  { "MEMORY GiB", function(n) return memory(n.used) end, "memory_gib" },
+  { "PRICE/h", function(n) return shown(n.price, "%.2f") end, "price_hour" },
+  { "IDLE/h", function(n) return shown(n.idle_cost, "%.2f") end, "idle_cost_hour" },
+}
+
+local job_columns = {
+  { "JOB", function(j) return j.namespace .. "/" .. j.name .. (j.version and ":" .. j.version or "") end },
+  { "KIND", function(j) return j.kind end },
+  { "PODS", function(j) return tostring(j.pods) .. (j.pending > 0 and (" (%d waiting)"):format(j.pending) or "") end },
+  { "ALLOCATED", function(j) return gpus(j.allocated) end },
+  { "USED%", function(j) return percent(j.used) end },
+  { "MEMORY GiB", function(j) return memory(j.used) end },
+  { "NODES", function(j) return tostring(j.nodes) end },
+  { "SPOT", function(j) return tostring(j.spot) end },
+  { "ON-DEMAND", function(j) return tostring(j.on_demand) end },
+  { "PRICE/h", function(j) return shown(j.price, "%.2f") end },
+}
+
+local device_columns = {
+  { "NODE", function(d) return d.node end },
+  { "GPU", function(d) return shown(d.index) .. (d.gpu_instance and ":" .. d.gpu_instance or "") end },
+  { "MODEL", function(d) return shown(d.model) end },
+  { "USED%", function(d) return shown(d.utilization, "%.0f") end },
+  { "MEMORY GiB", function(d) return memory(d) end },
+  { "TEMP", function(d) return shown(d.temperature, "%.0f") end },
+  { "POWER W", function(d) return shown(d.power, "%.0f") end },
+  { "XID", function(d) return shown(d.xid) end },
+  { "POD", function(d) return d.pod and (d.namespace or "default") .. "/" .. d.pod or "-" end },
+  { "READ FROM", function(d) return d.via end },
+}
+
+local function rows_of(columns, list)
+  local rows = { {} }
+  for i, column in ipairs(columns) do rows[1][i] = column[1] end
+  for _, item in ipairs(list) do
+    local row = {}
+    for i, column in ipairs(columns) do row[i] = column[2](item) end
+    rows[#rows + 1] = row
+  end
+  return require("eirun.cli.gpu.views").columns(rows)
+end
+
+local function total_line(view)
+  local total = view.total
+  local parts = { ("%d GPUs, %d allocatable, %s allocated, %s free"):format(total.gpus, total.allocatable, gpus(total.allocated),
+    gpus(total.free)) }
+  if total.utilization then parts[#parts + 1] = ("%.0f%% used, %s GiB"):format(total.utilization, memory(total)) end
+  if total.price then
+    parts[#parts + 1] = ("%.2f %s an hour, %.2f of it idle"):format(total.price, view.currency or "", total.idle_cost or 0)
+  end
+  if total.waiting > 0 then parts[#parts + 1] = ("%d pods wait for GPUs"):format(total.waiting) end
+  return table.concat(parts, "; ") .. "\n"
+end
+
+local function devices_of(view)
+  local list = {}
+  for _, node in ipairs(view.nodes) do
+    for _, device in ipairs(node.devices) do
+      device.node, device.via = node.name, node.via
+      list[#list + 1] = device
+    end
+  end
+  return list
+end
+
+local function as_text(view, wide)
+  if #view.nodes == 0 then return "no node has GPUs\n" end
+  local parts = { rows_of(node_columns, view.nodes) }
+  if #view.jobs > 0 then parts[#parts + 1] = rows_of(job_columns, view.jobs) end
+  if wide then parts[#parts + 1] = rows_of(device_columns, devices_of(view)) end
+  parts[#parts + 1] = total_line(view) .. view.fragmentation .. "\n"
+  for _, one in ipairs(view.findings) do
+    parts[#parts + 1] = ("%s: %s, %s%s\n  %s\n"):format(one.severity, one.node, one.text,
+      one.pods[1] and " (" .. table.concat(one.pods, ", ") .. ")" or "", one.advice)
+  end
+  return table.concat(parts, "\n")
+end
+
+local function as_csv(view)
+  local lines, head = {}, {}
+  for i, column in ipairs(node_columns) do head[i] = column[3] end
+  lines[1] = table.concat(head, ",")
+  for _, node in ipairs(view.nodes) do
+    local row = {}
+    for i, column in ipairs(node_columns) do
+      local cell = column[2](node)
+      row[i] = (cell == "n/a" or cell == "-") and "" or cell:find(",", 1, true) and '"' .. cell .. '"' or cell
+    end
+    lines[#lines + 1] = table.concat(row, ",")
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function as_json(view)
+  local json = require "eirun.core.json"
+  for _, list in ipairs { view.nodes, view.jobs, view.findings, view.notes } do json.array(list) end
+  for _, node in ipairs(view.nodes) do
+    json.array(node.devices)
+    json.array(node.pods)
+    for _, device in ipairs(node.devices) do device.processes = nil end
+  end
+  for _, one in ipairs(view.findings) do json.array(one.pods) end
+  return json.encode(view) .. "\n"
+end
+
+local function show(view, options)
+  local term = require "eirun.core.term"
+  if options.output == "json" then return term.write(1, as_json(view)) end
+  term.write(1, options.output == "csv" and as_csv(view) or as_text(view, options.output == "wide"))
+  for _, note in ipairs(view.notes) do term.write(2, "eirun: " .. note .. "\n") end
+end
+
+local function check(options)
+  local source = options.source
+  local known = { auto = true, proxy = true, direct = true, none = true }
+  if source and not known[source] and not source:find "^https?://" then
+    require("eirun.errors").raise("invalid", ("--source is auto, proxy, direct, none or a URL, not '%s'"):format(source),
+      { code = "usage" })
+  end
+  if options.parallel and options.parallel < 1 then
+    require("eirun.errors").raise("invalid", "--parallel wants a number from 1 on", { code = "usage" })
+  end
+end
+
+---@param options table
+---@param words string[]
+---@return integer exit_code
+function M.run(options, words)
+  gpu_cli.check(options, words, 0)
+  check(options)
+  local pause, deadline = gpu_cli.seconds(options, "watch", 1), gpu_cli.seconds(options, "deadline", 5)
+  local k8s, session <close> = require("eirun.cli.kube.face").connect(options) -- luacheck: ignore 211 (it is closed)
+  local again, round = options.watch and (options.count or math.huge) or 1, 0
+  local live = again > 1 and require("eirun.core.term").isatty(1)
+  repeat
+    if round > 0 then require("eirun.task").sleep(pause) end
+    round = round + 1
+    local view = require("eirun.gpu").cluster(k8s, { source = options.source ~= "auto" and options.source or nil, port = options.port,
+      deadline = deadline, parallel = options.parallel })
+    if live then require("eirun.core.term").write(1, "\27[H\27[J") end
+    show(view, options)
+  until round >= again
+  return 0
+end
+
+return M

@@ -1,0 +1,251 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Where the real use of a cluster's GPUs is read: exporters on the nodes (dcgm-exporter, `eirun gpu metrics --listen`), through the API
+-- server or directly, or Prometheus. Each answers devices by node, and says in words what it could not learn.
+local errors = require "eirun.errors"
+local json = require "eirun.core.json"
+local promtext = require "eirun.gpu.promtext"
+local task = require "eirun.task"
+
+local M = {}
+
+-- A node may say where its metrics are; else its exporter's pod is looked for.
+M.ANNOTATION = "eirun.io/gpu-metrics"
+M.PORT = 9400
+local LARGEST = promtext.MAX_BYTES
+
+-- metric = { field of a device, factor }
+local fields = {
+  DCGM_FI_DEV_GPU_UTIL = { "utilization" }, DCGM_FI_DEV_FB_USED = { "memory_used", 1 << 20 },
+  DCGM_FI_DEV_FB_FREE = { "memory_free", 1 << 20 },
+  DCGM_FI_DEV_FB_RESERVED = { "memory_reserved", 1 << 20 }, DCGM_FI_DEV_GPU_TEMP = { "temperature" },
+  DCGM_FI_DEV_POWER_USAGE = { "power" }, DCGM_FI_DEV_XID_ERRORS = { "xid" }, DCGM_FI_DEV_ECC_DBE_VOL_TOTAL = { "ecc_uncorrected" },
+  DCGM_FI_DEV_ECC_SBE_VOL_TOTAL = { "ecc_corrected" }, DCGM_FI_DEV_ROW_REMAP_FAILURE = { "remapped_failure" },
+  DCGM_FI_DEV_ROW_REMAP_PENDING = { "remapped_pending" }, DCGM_FI_DEV_CLOCK_THROTTLE_REASONS = { "clock_reason_bits" },
+  DCGM_FI_DEV_CLOCKS_EVENT_REASONS = { "clock_reason_bits" },
+}
+
+-- Prometheus renames what it has itself.
+local function label(labels, name)
+  local value = labels["exported_" .. name] or labels[name]
+  return value ~= "" and value or nil
+end
+
+local function device_of(devices, labels)
+  local key = (labels.UUID or labels.uuid or labels.gpu or "?") .. "/" .. (labels.GPU_I_ID or "")
+  local device = devices[key]
+  if not device then
+    device = { index = math.tointeger(tonumber(labels.gpu)), uuid = labels.UUID or labels.uuid, model = labels.modelName,
+      gpu_instance = labels.GPU_I_ID, processes = {}, lost = false }
+    devices[key] = device
+    devices[#devices + 1] = device
+  end
+  local pod = label(labels, "pod")
+  if pod and not device.pod then device.pod, device.namespace = pod, label(labels, "namespace") end
+  device.pod_uid = device.pod_uid or label(labels, "pod_uid")
+  return device
+end
+
+local function note(devices, name, labels, value)
+  local field = fields[name]
+  if not field or value ~= value or value == math.huge or value == -math.huge then return end -- what is not known is left out
+  local device = device_of(devices, labels)
+  device[field[1]] = field[2] and math.tointeger(value * field[2] // 1) or math.tointeger(value) or value
+end
+
+local function finish(devices)
+  for _, device in ipairs(devices) do
+    if device.memory_used and device.memory_free then
+      device.memory_total = device.memory_used + device.memory_free + (device.memory_reserved or 0)
+    end
+  end
+  table.sort(devices, function(a, b)
+    if a.index ~= b.index then return (a.index or -1) < (b.index or -1) end
+    return (a.gpu_instance or "") < (b.gpu_instance or "")
+  end)
+  return table.move(devices, 1, #devices, 1, {})
+end
+
+---The devices in an exporter's text.
+---@param text string
+---@return table[] devices index, uuid, model, utilization, memory_used, memory_total, temperature, power, pod, namespace ...
+---@return integer bad lines that were no metrics
+---Example: `sources.devices(body)[1].utilization`. Raises "invalid" where nothing is a metric, "quota" where it is too long.
+function M.devices(text)
+  local devices = {}
+  local seen = promtext.read(text, function(sample) note(devices, sample.name, sample.labels, sample.value) end)
+  return finish(devices), seen.bad
+end
+
+-- Exporters ---------------------------------------------------------------------------------------------------------------
+
+local marks = { { "app.kubernetes.io/name", "dcgm-exporter" }, { "app", "dcgm-exporter" }, { "app", "nvidia-dcgm-exporter" },
+  { "app.kubernetes.io/name", "eirun-gpu-metrics" }, { "app", "ack-prometheus-gpu-exporter" },
+  { "k8s-app", "ack-prometheus-gpu-exporter" } }
+
+---Is this pod an exporter of GPU metrics?
+---@param pod table
+---@return boolean
+---Example: `sources.is_exporter(pod)`. Raises nothing.
+function M.is_exporter(pod)
+  local labels = pod.metadata.labels or {}
+  for _, mark in ipairs(marks) do
+    if labels[mark[1]] == mark[2] then return true end
+  end
+  return false
+end
+
+local function port_of(pod, opts)
+  if opts.port then return opts.port end
+  local first
+  for _, container in ipairs((pod.spec or {}).containers or {}) do
+    for _, port in ipairs(container.ports or {}) do
+      first = first or port.containerPort
+      if port.name == "metrics" or port.containerPort == M.PORT then return port.containerPort end
+    end
+  end
+  return first or M.PORT
+end
+
+local function through_proxy(k8s, pod, port)
+  local path = ("/api/v1/namespaces/%s/pods/%s:%d/proxy/metrics"):format(pod.metadata.namespace, pod.metadata.name, port)
+  return k8s:call { path = path, verb = "read", object = ("the metrics of Pod '%s/%s'"):format(pod.metadata.namespace, pod.metadata.name),
+    raw = true, attempts = 1, max_body = LARGEST, accept = "text/plain" }
+end
+
+local function get(url)
+  local reply = errors.check(require("eirun.target").http():request { url = url, timeout = 60, connect_timeout = 5, max_body = LARGEST })
+  if reply.status ~= 200 then
+    errors.raise(reply.status == 401 and "denied" or reply.status == 403 and "denied" or "network",
+      ("%s answered %d: %s"):format(url, reply.status, require("eirun.http").excerpt(reply.body)))
+  end
+  return reply.body
+end
+
+local function direct(pod, port)
+  local ip = (pod.status or {}).podIP
+  if not ip then errors.raise("not_found", ("Pod '%s/%s' has no address"):format(pod.metadata.namespace, pod.metadata.name)) end
+  return get(("http://%s:%d/metrics"):format(ip:find(":", 1, true) and "[" .. ip .. "]" or ip, port))
+end
+
+-- The ways to a node's metrics, in the order in which they are tried.
+local function ways(k8s, node, pod, opts)
+  local list, source = {}, opts.source or "auto"
+  local url = node.annotation
+  if url and source ~= "proxy" then list[#list + 1] = { "node's own address", function() return get(url) end } end
+  if pod and source ~= "direct" then
+    list[#list + 1] = { "API server's proxy", function() return through_proxy(k8s, pod, port_of(pod, opts)) end }
+  end
+  if pod and source ~= "proxy" then list[#list + 1] = { "pod's address", function() return direct(pod, port_of(pod, opts)) end } end
+  return list
+end
+
+local function try(way, deadline)
+  local ok, text = pcall(task.timeout, deadline, way[2])
+  if ok then
+    local devices, bad
+    ok, devices, bad = pcall(M.devices, text)
+    if ok then return devices, bad end
+    text = devices
+  end
+  if errors.is(text, "cancelled") then error(text, 0) end
+  local err = errors.from(text)
+  if err.kind == "timeout" and not err.status then return nil, ("no answer within %g s"):format(deadline) end
+  return nil, errors.text(err)
+end
+
+-- One node: its devices, or why not. Once the proxy was refused to this user it is not asked for every other node.
+local function read_node(k8s, node, pod, opts, refused)
+  local list, reasons = ways(k8s, node, pod, opts), {}
+  if #list == 0 then
+    return nil, "no exporter runs there (no pod of dcgm-exporter, no annotation " .. M.ANNOTATION .. ")"
+  end
+  for _, way in ipairs(list) do
+    local devices, why
+    if refused[way[1]] then why = refused[way[1]] else devices, why = try(way, opts.deadline or 5) end
+    if devices then
+      return devices, why > 0 and ("%d lines of its metrics could not be read"):format(why) or nil, way[1]
+    end
+    if why:find("forbidden", 1, true) then
+      refused[way[1]] = refused[way[1]] or why -- one note for all nodes, in the words of the first
+      why = refused[way[1]]
+    end
+    reasons[#reasons + 1] = way[1] .. ": " .. why
+  end
+  return nil, table.concat(reasons, "; ")
+end
+
+---Reads the exporters of nodes, several at a time.
+---@param k8s eirun.KubeClient
+---@param nodes table[] each with name and annotation
+---@param exporters table<string, table> pod by node
+---@param opts eirun.gpu.ClusterOptions
+---@return table<string, {devices?: table[], note?: string, via?: string}> by node
+---Example: `sources.from_exporters(k8s, nodes, exporters, { deadline = 2 })`. Raises only "cancelled".
+function M.from_exporters(k8s, nodes, exporters, opts)
+  local found, refused = {}, {}
+  task.map(nodes, function(node)
+    local devices, note_text, via = read_node(k8s, node, exporters[node.name], opts, refused)
+    found[node.name] = { devices = devices, note = note_text, via = via }
+  end, opts.parallel or 16)
+  return found
+end
+
+-- Prometheus --------------------------------------------------------------------------------------------------------------
+
+local function metric_names()
+  local names = {}
+  for name in pairs(fields) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+local node_labels = { "Hostname", "node", "kubernetes_node", "node_name", "nodename", "instance" }
+
+-- The node that a series is about: by its name, or by its address.
+local function node_of(labels, by_name)
+  for _, name in ipairs(node_labels) do
+    local value = label(labels, name)
+    local found = value and (by_name[value] or by_name[value:match "^(.*):%d+$" or ""])
+    if found then return found end
+  end
+end
+
+local function vector(body)
+  local reply = errors.check(json.decode(body))
+  local data = type(reply) == "table" and type(reply.data) == "table" and reply.data or {}
+  if type(reply) ~= "table" or reply.status ~= "success" or type(data.result) ~= "table" then
+    errors.raise("invalid", "Prometheus did not answer a vector: " .. tostring(type(reply) == "table" and reply.error or body:sub(1, 80)))
+  end
+  return data.result
+end
+
+---Asks Prometheus for the last values of all GPUs.
+---@param url string
+---@param nodes table[] each with name and address
+---@param opts {deadline?: number}
+---@return table<string, {devices: table[], via: string}> by node
+---Example: `sources.from_prometheus("http://prometheus.monitoring:9090", nodes, {})`.
+---Raises "network", "timeout", "denied", or "invalid" for another answer.
+function M.from_prometheus(url, nodes, opts)
+  local wire = require "eirun.wire"
+  local query = ('{__name__=~"%s"}'):format(table.concat(metric_names(), "|"))
+  local body = task.timeout(opts.deadline or 30, get, ("%s/api/v1/query?%s"):format(url:gsub("/+$", ""), wire.query { query = query }))
+  local by_name, raw, found = {}, {}, {}
+  for _, node in ipairs(nodes) do
+    by_name[node.name] = node.name
+    if node.address then by_name[node.address] = node.name end
+  end
+  for _, series in ipairs(vector(body)) do
+    local labels = type(series.metric) == "table" and series.metric or {}
+    local node = node_of(labels, by_name)
+    local value = type(series.value) == "table" and tonumber((tostring(series.value[2]):gsub("^%+", "")))
+    if node and value and labels.__name__ then
+      raw[node] = raw[node] or {}
+      note(raw[node], labels.__name__, labels, value + 0.0)
+    end
+  end
+  for name, devices in pairs(raw) do found[name] = { devices = finish(devices), via = "Prometheus" } end
+  return found
+end
+
+return M
