@@ -2,6 +2,7 @@
 -- Buckets and objects.
 local errors = require "eirun.errors"
 local bulk = require "eirun.oss.bulk"
+local paths = require "eirun.oss.paths"
 local publish = require "eirun.oss.publish"
 local resource = require "eirun.resource"
 local served = require "eirun.oss.served"
@@ -178,13 +179,15 @@ end
 ---  part_size?: integer, bandwidth_limit?: number, on_progress?: fun(p: eirun.OssProgress), resume?: boolean, upload_id?: string}
 ---@return eirun.OssReport|nil report for a file
 ---Example: `bucket:put("notes.txt", "hello")`; `bucket:put("big.bin", { file = "/tmp/big.bin" })`.
----Raises "conflict" with forbid_overwrite when it exists or the file changes meanwhile, "network" when it does not arrive whole.
+---Raises "invalid" for a key that no object can have, "conflict" with forbid_overwrite when it exists or the file changes meanwhile,
+---"network" when it does not arrive whole.
 function Bucket:put(key, content, opts)
   opts = opts or {}
   local headers = headers_of(opts)
   if type(content) == "table" then
     return one(self, { direction = "upload", key = key, path = content.file, headers = headers, upload_id = opts.upload_id }, opts)
   end
+  paths.check_key(key, self.name)
   call(self, { method = "PUT", key = key, body = content, headers = headers, verb = "upload" })
 end
 

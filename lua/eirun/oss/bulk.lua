@@ -2,6 +2,7 @@
 -- What the service does with objects by itself: copies, deletes in batches, lists and ends uploads that were left open.
 local crypto = require "eirun.core.crypto"
 local errors = require "eirun.errors"
+local paths = require "eirun.oss.paths"
 local service = require "eirun.oss.service"
 local task = require "eirun.task"
 local wire = require "eirun.wire"
@@ -128,6 +129,7 @@ end
 ---@return integer size
 ---Example: `bulk.copy { from = bucket, key = "a", to = bucket, to_key = "b" }`. Raises "not_found" for no such source.
 function M.copy(job)
+  paths.check_key(job.to_key, job.to.name)
   local seen = job.from:head(job.key)
   if not seen then
     local object = ("oss://%s/%s"):format(job.from.name, job.key)

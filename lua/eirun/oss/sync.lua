@@ -7,13 +7,14 @@ local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
 local glob = require "eirun.oss.glob"
 local paths = require "eirun.oss.paths"
+local progress = require "eirun.oss.progress"
 local scan = require "eirun.oss.scan"
 local spec = require "eirun.spec"
 local task = require "eirun.task"
 
 local M = {}
 
-local COMPARED_AT_ONCE = 8
+local COMPARED_AT_ONCE, COPIED_AT_ONCE = 8, 16
 
 local function new_plan(side)
   return { send = {}, same = 0, same_bytes = 0, same_keys = {}, delete = {}, delete_side = side, problems = {}, bytes = 0,
@@ -205,19 +206,27 @@ local function add(report, part)
   end
 end
 
-local function copy_all(jobs, opts)
-  local part = { files = 0, bytes = 0, sent = 0, failed = {} }
-  task.map(jobs, function(job)
-    local ok, err = pcall(bulk.copy, { from = job.from, key = job.key, to = job.to, to_key = job.to_key, headers = opts.headers })
-    if not ok then
-      if errors.is(err, "cancelled") then error(err, 0) end
-      part.failed[#part.failed + 1] = { key = job.key, error = errors.from(err) }
-      return
-    end
-    part.files, part.bytes = part.files + 1, part.bytes + job.size
+-- Copies are the service's own work; they are counted and shown as transfers are.
+local function copy_one(tally, job, opts)
+  local ok, err = pcall(bulk.copy, { from = job.from, key = job.key, to = job.to, to_key = job.to_key, headers = opts.headers })
+  if ok then
+    tally:part(job, { length = job.size }, {})
+    tally:done(job)
     job.done = true
-  end, opts.jobs or 4)
-  return part
+  elseif errors.is(err, "cancelled") then
+    error(err, 0)
+  else
+    tally:fail({ key = job.key }, errors.from(err))
+  end
+  if opts.on_progress then opts.on_progress(tally:picture(tally.bytes, 0)) end
+end
+
+local function copy_all(jobs, opts)
+  local tally = progress.new()
+  for _, job in ipairs(jobs) do tally:add(job) end
+  tally.complete_list = true
+  task.map(jobs, function(job) copy_one(tally, job, opts) end, opts.jobs or COPIED_AT_ONCE)
+  return tally:report()
 end
 
 local function wipe_files(list)
