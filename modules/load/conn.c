@@ -225,6 +225,7 @@ static void lose_calls(struct er_load_conn *conn, enum er_load_outcome outcome, 
 
 void er_load_conn_broke(struct er_load_conn *conn, enum er_load_outcome outcome, const char *text) {
     if (conn->worker->phase == ER_LOAD_CONNECTING) {
+        text = text || !conn->h2 ? text : "the server closed the connection: it may not speak HTTP/2";
         er_load_worker_connected(conn->worker, conn, text ? EPROTO : ECONNRESET, text);
         return;
     }

@@ -255,6 +255,7 @@ end
 
 local function find_max(opts, options)
   opts.thresholds, opts.seconds = list_of(options.find_max), duration(options.duration)
+  if #opts.thresholds == 0 then usage "--find-max wants thresholds, as 'p99<200ms,errors<0.1%'" end
   opts.duration, opts.window, opts.abort_after = nil, nil, nil
   if not options.quiet then opts.tried = tell_trial end
   local found = require("eirun.load").find_max(opts)

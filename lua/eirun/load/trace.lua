@@ -64,7 +64,7 @@ local function choose(trace, header)
   chosen.time = trace.time and find_named(trace, header, trace.time) or find_first(header, time_names)
   if not chosen.time then
     errors.raise("invalid", ("%s: no column looks like a time (its columns are %s)"):format(trace.file, table.concat(header, ", ")),
-      { hint = "name it: time = \"COLUMN\"" })
+      { hint = "name it: time = \"COLUMN\", or --column time=COLUMN" })
   end
   if trace.rate then chosen.value, chosen.is_rate = find_named(trace, header, trace.rate), true
   elseif trace.count then chosen.value = find_named(trace, header, trace.count)
@@ -169,7 +169,7 @@ end
 local function to_pieces(trace, rows, chosen)
   local step = trace.interval or median_step(rows)
   if not step or step <= 0 then
-    errors.raise("invalid", trace.file .. ": its intervals cannot be told from its times", { hint = "say interval = SECONDS" })
+    errors.raise("invalid", trace.file .. ": its intervals cannot be told from its times", { hint = "say interval = SECONDS, or --interval TIME" })
   end
   local from, to = window_of(trace, rows[#rows][1] + step)
   local speed, scale, pieces = trace.speed or 1, trace.scale or 1, {}
