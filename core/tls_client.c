@@ -177,3 +177,20 @@ bool er_tls_speaks_h2(const struct ssl_st *ssl) {
 }
 
 bool er_tls_pending(const struct ssl_st *ssl) { return SSL_pending(ssl) > 0; }
+
+void er_tls_hurry(struct ssl_st *ssl) {
+    SSL_clear_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
+    SSL_set_read_ahead(ssl, 1);
+}
+
+bool er_tls_buffered(const struct ssl_st *ssl) { return SSL_has_pending(ssl); }
+
+bool er_tls_silent(struct ssl_st *ssl) {
+    if (!SSL_has_pending(ssl)) {
+        return true;
+    }
+    char byte;
+    size_t got = 0;
+    int ok = SSL_peek_ex(ssl, &byte, 1, &got); // what waits may be a ticket, which is none of the answer
+    return !ok && failure(ssl, ok) < 0 && errno == EAGAIN;
+}

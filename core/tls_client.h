@@ -47,4 +47,10 @@ ssize_t er_tls_receive(struct ssl_st *ssl, char *into, size_t size);
 bool er_tls_speaks_h2(const struct ssl_st *ssl); // once the handshake is done: was it agreed on?
 bool er_tls_pending(const struct ssl_st *ssl);   // bytes that no poll will tell of
 
+// For connections that are few and busy: buffers are kept, and one call to the kernel takes all that has come. After it
+// er_tls_pending does not tell of everything, er_tls_buffered does; but some of that may be a part of a record.
+void er_tls_hurry(struct ssl_st *ssl);
+bool er_tls_buffered(const struct ssl_st *ssl);
+bool er_tls_silent(struct ssl_st *ssl); // the peer has said nothing that was not read
+
 #endif

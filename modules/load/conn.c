@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+enum { FEW = 1000 }; // TLS buffers of so many connections are 34 MB
 enum { EXCERPT_MAX = 160, READ_SIZE = 64 * 1024, REASON_SIZE = 128 };
 
 ssize_t er_load_transmit(struct er_load_conn *conn, const char *bytes, size_t length) {
@@ -102,6 +103,9 @@ static int shake(struct er_load_conn *conn, char *reason) {
     }
     if (!conn->ssl) {
         return ENOMEM;
+    }
+    if (conn->state != ER_CONN_SHAKING && conn->worker->connections <= FEW) {
+        er_tls_hurry(conn->ssl);
     }
     conn->state = ER_CONN_SHAKING;
     enum er_tls_shaken result = er_tls_shake(conn->ssl, reason, REASON_SIZE);
@@ -293,11 +297,12 @@ static void feed(struct er_load_conn *conn, const char *bytes, size_t length) {
     }
 }
 
-static void read_once(struct er_load_conn *conn) {
+// False when there was nothing to read.
+static bool read_once(struct er_load_conn *conn) {
     static _Thread_local char bytes[READ_SIZE];
     ssize_t got = er_load_receive(conn, bytes, sizeof bytes);
     if (got < 0 && er_load_would_block()) {
-        return;
+        return false;
     }
     if (got > 0 && (conn->h2 || conn->busy)) {
         feed(conn, bytes, (size_t)got);
@@ -306,15 +311,19 @@ static void read_once(struct er_load_conn *conn) {
     } else {
         er_load_conn_broke(conn, ER_LOAD_RESET, NULL); // idle ones have nothing to lose
     }
+    return true;
 }
 
-// A record of TLS may hold more than one read takes, and no poll tells of the rest. What is over after an answer's end
-// shows that the peer is out of step, and h1.c sees to that.
+static bool may_read_on(const struct er_load_conn *conn) {
+    return (conn->state == ER_CONN_WAITING || conn->state == ER_CONN_SENDING) && conn->ssl &&
+           er_tls_buffered(conn->ssl);
+}
+
+// What TLS has taken from the socket no poll tells of. What is over after an answer's end shows that the peer is out of
+// step, and h1.c sees to that.
 static void read_some(struct er_load_conn *conn) {
-    do {
-        read_once(conn);
-    } while ((conn->state == ER_CONN_WAITING || conn->state == ER_CONN_SENDING) && conn->ssl &&
-             er_tls_pending(conn->ssl));
+    while (read_once(conn) && may_read_on(conn)) {
+    }
 }
 
 static void on_connect_decided(struct er_load_conn *conn) {

@@ -77,7 +77,7 @@ void er_load_h1_send(struct er_load_conn *conn) {
 // `rest` bytes came after the end of the answer: nobody asked for them, so the connection is out of step.
 static void answered(struct er_load_conn *conn, size_t rest) {
     struct er_load_call *call = &conn->call;
-    bool in_step = rest == 0 && !(conn->ssl && er_tls_pending(conn->ssl));
+    bool in_step = rest == 0 && (!conn->ssl || er_tls_silent(conn->ssl));
     bool reusable = conn->worker->config.keep_alive && in_step && call->offset == call->request->length &&
                     llhttp_should_keep_alive(&conn->parser);
     er_load_end_answered(call);

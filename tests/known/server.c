@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { REQUESTS = 4000000, FILES = 65536, EVENTS = 256 };
+enum { REQUESTS = 10000000, FILES = 65536, EVENTS = 256 };
 
 struct due {
     int64_t at;
