@@ -113,11 +113,13 @@ end
 
 ---Switches the cluster's autoscaler on; without it a pool's own autoscale setting does nothing.
 ---@param given? table scaler ("cluster-autoscaler" or "goatscaler"), scan_interval and unneeded and cool_down in seconds,
---- utilization, gpu_utilization, expander, scale_down
+--- utilization, gpu_utilization; of cluster-autoscaler alone: expander ("least-waste", "random", or "priority" with
+--- priorities = { [100] = { pool }, [10] = { other_pool } }), scale_down, from_zero, daemonset_eviction, max_graceful_termination in
+--- seconds, min_replicas, skip_local_storage, skip_system_pods
 ---@return table config what is in force
 ---@return "created"|"updated"|"unchanged"
 ---Example: `cluster:ensure_autoscaling { scaler = "cluster-autoscaler", scan_interval = 15 }`.
----Raises "denied" naming the service role when it was never granted.
+---Raises "denied" naming the service role when it was never granted, "invalid" for a setting that the scaler does not have.
 function Cluster:ensure_autoscaling(given)
   return autoscaling.ensure(self.id, given or {})
 end

@@ -222,6 +222,25 @@ t.test("autoscaling_speaks_the_apis_strings_and_minutes", function()
     '{"cool_down_duration":"10","scaler_type":"cluster-autoscaler","scan_interval":"30","utilization_threshold":"0.5"}')
 end)
 
+t.test("priorities_name_pools_or_groups", function()
+  local priorities = { [100] = { { scaling_group_id = "asg-a" } }, [10] = { "asg-b" } }
+  t.eq(json.encode(autoscaling.wanted { expander = "priority", priorities = priorities }),
+    '{"expander":"priority","priorities":{"10":["asg-b"],"100":["asg-a"]},"scaler_type":"cluster-autoscaler"}')
+end)
+
+for i, row in ipairs {
+  { { scaler = "goatscaler", expander = "random" }, "expander is for scaler" },
+  { { scaler = "goatscaler", scale_down = false }, "scale_down is for" },
+  { { expander = "priority" }, "wants priorities" }, { { priorities = { [5] = { "asg-a" } } }, "want expander" },
+  { { expander = "priority", priorities = { [500] = { "asg-a" } } }, "no number from 1 to 100" },
+  { { scan_interval = 20 }, "scan_interval" },
+  { { cool_down = 90 }, "whole minutes" }, { { expender = "random" }, "did you mean 'expander'%?" },
+} do
+  t.test("autoscaling_that_cannot_be_is_refused_" .. i, function()
+    t.match(t.err("invalid", function() autoscaling.check(row[1]) end).message, row[2])
+  end)
+end
+
 t.test("a_setting_that_is_new_is_a_change_unless_none_can_be_read", function()
   local wanted = autoscaling.wanted { scan_interval = 15, cool_down = 600 }
   t.eq(autoscaling.compare({ scaler_type = "cluster-autoscaler", scan_interval = 15 }, wanted),

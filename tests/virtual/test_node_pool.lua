@@ -152,6 +152,9 @@ t.test("a_disruption_budget_that_would_block_is_named_before_anything_is_written
     local err = t.err("conflict", function() pool:delete { k8s = k8s } end)
     t.match(err.message, "PodDisruptionBudget 'default/web' allows no disruption and has 1 pods there")
     t.eq(modifications(before), 0)
+    err = t.err("internal", function() pool:delete() end)
+    t.match(err.message, "drain%-node job execute timeout; .*; its scaler is off and 1 nodes are left")
+    t.match(err.hint, "force = true")
     t.eq(pool:delete { k8s = k8s, force = true }, "deleted")
   end)
 end)
@@ -206,6 +209,19 @@ t.test("a_kubeconfig_is_asked_again_before_it_ends_and_its_file_is_the_owners", 
     task.sleep(3100)
     t.eq(select(2, cluster:ensure_kubeconfig { path = path, minutes = 60, private = true }), "updated")
     t.ok(#kube.connect { kubeconfig = path }:list "Node" >= 2)
+  end)
+end)
+
+t.test("the_scaler_is_configured_once_and_changed_where_it_is_named", function()
+  with({}, function(cluster)
+    local pool = cluster:ensure_node_pool(given { autoscale = { min = 0, max = 2 } })
+    local wanted = { scaler = "cluster-autoscaler", scan_interval = 30, expander = "priority", priorities = { [100] = { pool } } }
+    t.eq(select(2, cluster:ensure_autoscaling(wanted)), "created")
+    t.eq(select(2, cluster:ensure_autoscaling(wanted)), "unchanged")
+    local config, outcome = cluster:ensure_autoscaling { scan_interval = 60 }
+    t.eq({ outcome, config.expander, config.priorities["100"][1] }, { "updated", "priority", pool.scaling_group_id })
+    t.eq(select(2, cluster:ensure_autoscaling { scaler = "goatscaler" }), "updated")
+    t.eq(select(2, cluster:ensure_autoscaling { scaler = "goatscaler" }), "unchanged")
   end)
 end)
 

@@ -22,7 +22,52 @@ local rules = {
   gpu_utilization = { type = "number", min = 0.1, max = 1 },
   expander = { type = "string", one_of = { ["least-waste"] = true, random = true, priority = true } },
   scale_down = { type = "boolean" },
+  from_zero = { type = "boolean" },
+  priorities = { type = "table" },
+  daemonset_eviction = { type = "boolean" },
+  max_graceful_termination = { type = "integer", min = 0 },
+  min_replicas = { type = "integer", min = 0 },
+  skip_local_storage = { type = "boolean" },
+  skip_system_pods = { type = "boolean" },
 }
+
+-- What instant scaling does not know; said before it is sent, since the API takes it without a word.
+local of_the_autoscaler = { "expander", "scale_down", "from_zero", "priorities", "daemonset_eviction", "max_graceful_termination",
+  "min_replicas", "skip_local_storage", "skip_system_pods" }
+
+local function fail(text) spec.fail("ensure_autoscaling", text) end
+
+local function check_priorities(priorities)
+  for priority, groups in pairs(priorities) do
+    local number = math.tointeger(tonumber(priority))
+    if not number or number < 1 or number > 100 then fail(("priorities: '%s' is no number from 1 to 100"):format(tostring(priority))) end
+    if type(groups) ~= "table" or #groups == 0 then fail(("priorities[%d] wants a list of node pools"):format(number)) end
+  end
+end
+
+---Checks what is given. Raises kind "invalid" with the playbook's line.
+---@param given table
+function M.check(given)
+  spec.check("ensure_autoscaling", given, rules)
+  for _, name in ipairs(given.scaler == "goatscaler" and of_the_autoscaler or {}) do
+    if given[name] ~= nil then fail(name .. " is for scaler = \"cluster-autoscaler\"; instant scaling (goatscaler) has no such setting") end
+  end
+  if given.priorities then check_priorities(given.priorities) end
+  if given.expander == "priority" and not given.priorities then fail("expander = \"priority\" wants priorities") end
+  if given.priorities and given.expander ~= "priority" then fail("priorities want expander = \"priority\"") end
+end
+
+-- Node pools or ids of scaling groups by priority, as ids of scaling groups.
+local function priorities_of(given)
+  if not given then return nil end
+  local map = {}
+  for priority, groups in pairs(given) do
+    local ids = json.array {}
+    for i, group in ipairs(groups) do ids[i] = type(group) == "table" and group.scaling_group_id or group end
+    map[("%d"):format(tonumber(priority))] = ids
+  end
+  return map
+end
 
 local function minutes(seconds)
   return seconds and tostring(seconds // 60)
@@ -40,7 +85,10 @@ function M.wanted(given)
     scaler_type = given.scaler or "cluster-autoscaler", scan_interval = text(given.scan_interval), expander = given.expander,
     cool_down_duration = minutes(given.cool_down), unneeded_duration = minutes(given.unneeded),
     utilization_threshold = text(given.utilization), gpu_utilization_threshold = text(given.gpu_utilization),
-    scale_down_enabled = given.scale_down,
+    scale_down_enabled = given.scale_down, scale_up_from_zero = given.from_zero, priorities = priorities_of(given.priorities),
+    daemonset_eviction_for_nodes = given.daemonset_eviction, max_graceful_termination_sec = given.max_graceful_termination,
+    min_replica_count = given.min_replicas, skip_nodes_with_local_storage = given.skip_local_storage,
+    skip_nodes_with_system_pods = given.skip_system_pods,
   }
 end
 
@@ -97,7 +145,7 @@ end
 ---@return table config
 ---@return string outcome
 function M.ensure(cluster_id, given)
-  spec.check("ensure_autoscaling", given, rules)
+  M.check(given)
   local wanted = M.wanted(given)
   local what = "autoscaling of cluster '" .. cluster_id .. "'"
   return resource.ensure {

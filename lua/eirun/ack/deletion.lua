@@ -17,6 +17,8 @@ local M = {}
 
 local TIMEOUT, DRAIN_TIMEOUT, EMPTY_TIMEOUT, TRIES = 1200, 2400, 900, 3
 local CHUNK = 50
+local DRAIN_HINT = "pods could not be evicted, as with a disruption budget that allows none: delete { k8s = k8s } names it; run again, or "
+  .. "say force = true"
 
 local rules = {
   drain = { type = "boolean" }, force = { type = "boolean" }, adopt = { type = "boolean" }, k8s = { type = "table" },
@@ -128,7 +130,12 @@ end
 local function remove(job, ids)
   local ok, answer = pcall(cloud.cs, "RemoveNodePoolNodes", { ClusterId = job.cluster_id, NodepoolId = job.id }, { object = job.object,
     query = { instance_ids = json.encode(json.array(ids)), drain_node = true, release_node = true, concurrency = true } })
-  if ok then return tasks.wait(answer.task_id, job.object, DRAIN_TIMEOUT) end
+  if ok then
+    local done, err = pcall(tasks.wait, answer.task_id, job.object, DRAIN_TIMEOUT)
+    if done then return end
+    if not errors.is(err) or err.kind == "cancelled" then error(err, 0) end
+    error(errors.wrap(err, ("%s; its scaler is off and %d nodes are left"):format(err.message, #members(job)), { hint = DRAIN_HINT }), 0)
+  end
   if not errors.is(answer, "not_found") then error(answer, 0) end -- gone meanwhile: the list is read again
 end
 
