@@ -277,4 +277,15 @@ function M.ratio(pool, opts)
   return require("eirun.ack.ratio").of(pool, opts)
 end
 
+---What one instance costs an hour, asked at most every ten minutes; `at` tells when.
+---@param instance_type string
+---@param zone string
+---@param kind "spot"|"on-demand"
+---@return eirun.Price
+---Example: `cloud.price("ecs.gn6i-c4g1.xlarge", "cn-hangzhou-h", "spot").hour`.
+---Raises "not_found" where no price is known, and what the calls raise.
+function M.price(instance_type, zone, kind)
+  return require("eirun.price").hour(instance_type, zone, kind)
+end
+
 return M

@@ -2,6 +2,7 @@
 -- What an instance costs an hour, as the vendor says at this moment. Remembered for a while, since prices are asked often.
 local cloud = require "eirun.cloud"
 local errors = require "eirun.errors"
+local spec = require "eirun.spec"
 local target = require "eirun.target"
 local task = require "eirun.task"
 
@@ -49,6 +50,7 @@ local askers = { spot = ask_spot, ["on-demand"] = ask_on_demand }
 ---Example: `price.hour("ecs.gn6i-c4g1.xlarge", "cn-hangzhou-h", "spot").hour`.
 ---Raises "not_found" where no price is known, and what the calls raise.
 function M.hour(instance_type, zone, kind)
+  if not askers[kind] then spec.fail("price", ("kind is 'spot' or 'on-demand', not '%s'"):format(tostring(kind))) end
   local key = table.concat({ target.current().region, instance_type, zone, kind }, "/")
   local price = known[key]
   if price and task.now() - price.at < REMEMBER_SECONDS then return price end

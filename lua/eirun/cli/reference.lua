@@ -18,6 +18,7 @@ M.groups = {
       "eirun.kube.config", "eirun.kube.kinds", "eirun.kube.traffic", "eirun.kube.watch", "eirun.kube.store" } },
     { name = "eirun.oss" }, { name = "eirun.serve", from = { "eirun.serve.app" } }, { name = "eirun.sls" }, { name = "eirun.status" },
     { name = "eirun.price" },
+    { name = "eirun.spot" },
     { name = "eirun.cloud" }, { name = "eirun.credentials" },
   } },
   { title = "Load and reports", modules = {
