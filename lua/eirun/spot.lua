@@ -79,7 +79,7 @@ end
 
 ---Instances that have been told to go, as ECS (a `Recycling` lock) and, with `k8s`, the nodes (condition `InstanceExpired` of
 ---ack-node-problem-detector) tell.
----@param opts? {pool?: eirun.NodePool, k8s?: eirun.Kube} default: every instance of the region
+---@param opts? {pool?: eirun.NodePool, k8s?: eirun.KubeClient} default: every instance of the region
 ---@return eirun.SpotNotice[] sorted by instance
 ---Example: `for _, notice in ipairs(spot.notices { pool = pool, k8s = k8s }) do print(notice.node, notice.by) end`.
 ---Raises what the calls raise.

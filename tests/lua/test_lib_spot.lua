@@ -74,8 +74,9 @@ t.test("a_reclaimed_instance_of_a_sandbox_has_its_notice", function()
   with_sandbox(function(box)
     local cluster = { ClusterId = box.info.cluster_id }
     t.eq(#spot.notices(), 0)
-    local made = cloud.cs("CreateClusterNodePool", cluster, { body = { nodepool_info = { name = "s" }, auto_scaling = { enable = false },
-      scaling_group = { instance_charge_type = "PostPaid", instance_types = json.array { GPU }, vswitch_ids = json.array { "vsw-bp1eirunh" },
+    local made = cloud.cs("CreateClusterNodePool", cluster, { body = { nodepool_info = { name = "s" },
+      auto_scaling = { enable = false }, scaling_group = { instance_charge_type = "PostPaid", instance_types = json.array { GPU },
+        vswitch_ids = json.array { "vsw-bp1eirunh" },
         multi_az_policy = "COST_OPTIMIZED", spot_strategy = "SpotAsPriceGo", on_demand_base_capacity = 0,
         on_demand_percentage_above_base_capacity = 0, spot_instance_pools = 1, desired_size = 1 } } })
     box:wait_task(made.task_id)
@@ -95,8 +96,10 @@ t.test("a_reclaimed_instance_of_a_sandbox_has_its_notice", function()
 end)
 
 local function node(name, id, expired)
-  return { metadata = { name = name, labels = { ["topology.kubernetes.io/zone"] = "z" } }, spec = { providerID = "cn-hangzhou." .. id },
-    status = { conditions = { { type = "Ready", status = "True" }, { type = "InstanceExpired", status = expired and "True" or "False" } } } }
+  return { metadata = { name = name, labels = { ["topology.kubernetes.io/zone"] = "z" } },
+    spec = { providerID = "cn-hangzhou." .. id },
+    status = { conditions = { { type = "Ready", status = "True" }, { type = "InstanceExpired", status = expired and "True"
+      or "False" } } } }
 end
 
 t.test("notices_of_ecs_and_of_nodes_are_one_list", function()
