@@ -349,13 +349,15 @@ end
 ---@field seconds number
 
 ---Makes a prefix like a folder, or a folder like a prefix (`direction = "download"`): what is equal by content is left alone, what fails
----is listed and does not stop the others. With `delete` what the source has not is deleted, once all else went well.
+---does not stop the others and is raised at the end, `err.report` then lists all. With `delete` what the source has not is deleted, once
+---all else went well.
 ---@param given {from: string, to: string, direction?: "upload"|"download", delete?: boolean, force?: boolean, dry_run?: boolean,
 ---  filter?: table, jobs?: integer, parallel?: integer, part_size?: integer, bandwidth_limit?: number, on_progress?: function}
 ---  filter: a list of { "include"|"exclude", glob }; the last one that fits decides
 ---@return eirun.TransferReport|eirun.SyncPlan report with dry_run: the plan
 ---Example: `local report = oss.bucket "models":sync { from = "bert", to = "models/bert", delete = true }`.
----Raises "denied" (code "guard") for an empty source that would delete everything, "not_found" for no such folder or bucket.
+---Raises "denied" (code "guard") for an empty source that would delete everything, "not_found" for no such folder or bucket, and the
+---first failure of a file.
 function Bucket:sync(given)
   return sync.both_ways(self, given)
 end

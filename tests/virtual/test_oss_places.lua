@@ -68,3 +68,20 @@ t.test("odd_names_go_through_everything", with_sandbox(function()
   keys[#keys + 1] = "copy of\nit"
   t.eq({ bucket:delete_many(keys), (bucket:list()) }, { {}, {} })
 end))
+
+t.test("a_folder_is_synced_both_ways_and_what_fails_is_raised_after_the_rest", with_sandbox(function()
+  local bucket, dir = oss.bucket(name), assert(fs.mkdtemp "/tmp/eirun-test-sync-")
+  assert(fs.mkdir(dir .. "/a/deep", { parents = true }))
+  assert(fs.write(dir .. "/a/deep/x", "hello"))
+  assert(fs.write(dir .. "/a/y", "there"))
+  t.eq(bucket:sync({ from = dir .. "/a", to = "s" }).files, 2)
+  bucket:put("s/y/z", "in the way")
+  local err = t.err("invalid", function() bucket:sync { from = "s", to = dir .. "/b", direction = "download" } end)
+  t.eq({ err.report.files, #err.report.failed, fs.read(dir .. "/b/deep/x") }, { 2, 1, "hello" })
+  bucket:delete "s/y/z"
+  assert(fs.write(dir .. "/a/extra", "of nobody"))
+  assert(fs.write(dir .. "/a/y", "other"))
+  local again = bucket:sync { from = "s", to = dir .. "/a", direction = "download", delete = true }
+  t.eq({ again.files, again.equal, again.deleted, fs.read(dir .. "/a/y"), fs.stat(dir .. "/a/extra") }, { 1, 1, 1, "there" })
+  fs.remove(dir, { recursive = true })
+end))

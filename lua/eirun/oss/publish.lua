@@ -12,8 +12,8 @@ local resource = require "eirun.resource"
 local savedmodel = require "eirun.oss.savedmodel"
 local spec = require "eirun.spec"
 local step = require "eirun.step"
+local sync = require "eirun.oss.sync"
 local task = require "eirun.task"
-local tree = require "eirun.oss.tree"
 local wire = require "eirun.wire"
 
 local M = {}
@@ -167,7 +167,7 @@ local function upload_unseen(bucket, files, given)
     bandwidth_limit = given.bandwidth_limit, on_progress = given.on_progress or function(p)
       step.progress { done = p.bytes, total = p.bytes_total, unit = "bytes", text = "parts that nobody sees yet" }
     end })
-  tree.raise_failed(report.failed)
+  sync.raise_failed(report)
   return report
 end
 
@@ -229,7 +229,7 @@ local function drop_version(bucket, base, row)
   local keys = {}
   for _, object in ipairs(bucket:list { prefix = row.prefix }) do keys[#keys + 1] = object.key end
   keys[#keys + 1] = manifest_key(base, row.version)
-  tree.raise_failed(bulk.delete(bucket, keys))
+  sync.raise_failed { failed = bulk.delete(bucket, keys) }
 end
 
 local function prune(bucket, plan, given)

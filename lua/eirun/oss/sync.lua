@@ -10,6 +10,7 @@ local paths = require "eirun.oss.paths"
 local progress = require "eirun.oss.progress"
 local scan = require "eirun.oss.scan"
 local spec = require "eirun.spec"
+local step = require "eirun.step"
 local task = require "eirun.task"
 
 local M = {}
@@ -248,6 +249,17 @@ function M.check_delete(plan, force)
     { code = "guard", hint = "say --force (force = true) if that is meant" })
 end
 
+local function ensure_folders(plan)
+  local seen = {}
+  for _, job in ipairs(plan.send) do
+    local folder = job.direction == "download" and job.path:match "^(.*)/[^/]*$"
+    if folder and folder ~= "" and not seen[folder] then
+      seen[folder] = true
+      errors.check(fs.mkdir(folder, { parents = true, mode = tonumber("755", 8) }))
+    end
+  end
+end
+
 local function transfer_options(opts)
   local chosen = {}
   for _, name in ipairs { "jobs", "parallel", "part_size", "bandwidth_limit", "on_progress", "resume" } do chosen[name] = opts[name] end
@@ -263,6 +275,7 @@ end
 function M.run(bucket, plan, opts)
   opts = opts or {}
   M.check_delete(plan, opts.force)
+  ensure_folders(plan)
   local report, first, last = new_report(plan), {}, {}
   for _, job in ipairs(plan.send) do
     local list = opts.last and paths.base(job.key) == opts.last and last or first
@@ -289,6 +302,21 @@ local rules = {
   on_progress = { type = "function" },
 }
 
+local function show_in_step(picture)
+  step.progress { done = picture.bytes, total = picture.bytes_total, unit = "bytes", text = ("%d files"):format(picture.files) }
+end
+
+---The first failure of a report, with the others as its causes and the report itself.
+---@param report eirun.TransferReport
+---Example: `sync.raise_failed(report)`. Raises when there is one.
+function M.raise_failed(report)
+  if #report.failed == 0 then return end
+  local first, causes = report.failed[1].error, {}
+  for i = 2, #report.failed do causes[i - 1] = report.failed[i].error end
+  local more = #causes > 0 and (" (and %d more failed)"):format(#causes) or ""
+  error(errors.rephrase(first, first.message .. more, { causes = causes, report = report, hint = first.hint }), 0)
+end
+
 ---Plan and run; see `bucket:sync`.
 ---@param bucket eirun.Bucket
 ---@param given table
@@ -300,7 +328,13 @@ function M.both_ways(bucket, given)
   local plan = given.direction == "download" and M.plan_download(bucket, paths.folder(given.from), given.to, chosen)
     or M.plan_upload(bucket, given.from, paths.folder(given.to), chosen)
   if given.dry_run then return plan end
-  return M.run(bucket, plan, given)
+  local opts = { on_progress = show_in_step }
+  for name, value in pairs(given) do opts[name] = value end
+  local report = M.run(bucket, plan, opts)
+  local changed = report.files + report.deleted > 0
+  step.record { kind = "files", name = ("%s -> %s"):format(given.from, given.to), outcome = changed and "updated" or "unchanged" }
+  M.raise_failed(report)
+  return report
 end
 
 return M

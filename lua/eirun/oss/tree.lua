@@ -19,18 +19,6 @@ local rules = {
   filter = { type = "table" },
 }
 
----The first failure of a report, the others as its causes.
----@param failed {error: eirun.Error}[]
----Example: `tree.raise_failed(report.failed)`. Raises when there is one.
-function M.raise_failed(failed)
-  if #failed == 0 then return end
-  local first = failed[1].error
-  if #failed == 1 then error(first, 0) end
-  local causes = {}
-  for i = 2, #failed do causes[i - 1] = failed[i].error end
-  error(errors.rephrase(first, ("%s (and %d more failed)"):format(first.message, #causes), { causes = causes }), 0)
-end
-
 local function changes_of(plan, prefix)
   local changes = {}
   for _, job in ipairs(plan.send) do
@@ -70,7 +58,7 @@ function M.ensure(bucket, given)
   spec.check("ensure_tree", given, rules)
   local from, to = given.from:gsub("/+$", ""), paths.folder(given.to)
   local plan = sync.plan_upload(bucket, from, to, { filter = given.filter, delete = given.delete })
-  M.raise_failed(plan.problems)
+  sync.raise_failed { failed = plan.problems }
   if plan.source_empty and not (given.delete and given.force) then
     errors.raise("invalid", ("'%s' is empty: there is nothing to upload"):format(from), { object = from })
   end
@@ -80,7 +68,7 @@ function M.ensure(bucket, given)
     compare = function() return changes_of(plan, to) end,
     act = function()
       local report = sync.run(bucket, plan, { last = given.last or "saved_model.pb", force = given.force, on_progress = show_progress })
-      M.raise_failed(report.failed)
+      sync.raise_failed(report)
       return check_arrived(bucket, { to = to }, plan)
     end,
   }

@@ -157,24 +157,11 @@ end
 
 -- Doing ---------------------------------------------------------------------------------------------------------------
 
-local function ensure_folders(plan)
-  local seen = {}
-  for _, job in ipairs(plan.send) do
-    local folder = job.direction == "download" and job.path:match "^(.*)/[^/]*$"
-    if folder and folder ~= "" and not seen[folder] then
-      seen[folder] = true
-      errors.check(fs.mkdir(folder, { parents = true, mode = tonumber("755", 8) }))
-    end
-  end
-end
-
 local function carry_out(io, plan, from, to)
   local bucket = io:bucket(to.bucket or from.bucket)
   if io.options.dry_run then return show_plan(io, plan) end
   local opts = io:transfer_options()
   opts.force, opts.headers = io.options.force, headers_of(io.options)
-  sync.check_delete(plan, opts.force)
-  ensure_folders(plan)
   io:hint_endpoint(bucket, plan.bytes)
   return sync.run(bucket, plan, opts)
 end
