@@ -82,6 +82,6 @@ t.test("a_folder_is_synced_both_ways_and_what_fails_is_raised_after_the_rest", w
   assert(fs.write(dir .. "/a/extra", "of nobody"))
   assert(fs.write(dir .. "/a/y", "other"))
   local again = bucket:sync { from = "s", to = dir .. "/a", direction = "download", delete = true }
-  t.eq({ again.files, again.equal, again.deleted, fs.read(dir .. "/a/y"), fs.stat(dir .. "/a/extra") }, { 1, 1, 1, "there" })
+  t.eq({ again.files, again.equal, again.deleted, fs.read(dir .. "/a/y"), (fs.stat(dir .. "/a/extra")) }, { 1, 1, 1, "there" })
   fs.remove(dir, { recursive = true })
 end))
