@@ -269,7 +269,8 @@ t.test("gpu_cluster_reads_prometheus", function()
     return { metric = labels, value = { 1, value } }
   end
   local result = { series("DCGM_FI_DEV_GPU_UTIL", { gpu = "0", UUID = "u1", Hostname = "a", exported_pod = "p1",
-    exported_namespace = "default", pod = "exporter" }, "42"), series("DCGM_FI_DEV_FB_USED", { gpu = "0", UUID = "u1", Hostname = "a" }, "100"),
+    exported_namespace = "default", pod = "exporter" }, "42"),
+    series("DCGM_FI_DEV_FB_USED", { gpu = "0", UUID = "u1", Hostname = "a" }, "100"),
     series("DCGM_FI_DEV_GPU_UTIL", { gpu = "0", UUID = "u2", instance = "10.0.0.2:9400" }, "7"),
     series("DCGM_FI_DEV_GPU_UTIL", { gpu = "0", UUID = "u3", instance = "elsewhere:9400" }, "99"),
     series("DCGM_FI_DEV_FB_FREE", { gpu = "0", UUID = "u1", Hostname = "a" }, "NaN") }
