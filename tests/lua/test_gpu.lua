@@ -372,3 +372,44 @@ t.test("gpu_metrics_are_served", function()
     end }
   assert(fs.remove(folder, { recursive = true }))
 end)
+
+-- Recorded on an H100 by tests/gpu/device -----------------------------------------------------------------------------------------
+
+local recorded = assert(fs.realpath(program:match "^(.*)/" .. "/../../tests/data/gpu/h100")) .. "/"
+
+local function split(line)
+  local cells = {}
+  for cell in (line .. ", "):gmatch "(.-), " do cells[#cells + 1] = cell end
+  return cells
+end
+
+-- What moves between two looks; everything else is equal to the letter.
+local moving = { ["memory.used"] = true, ["memory.free"] = true, ["temperature.gpu"] = true, ["temperature.memory"] = true,
+  ["temperature.gpu.tlimit"] = true, ["power.draw"] = true, ["power.draw.average"] = true, ["power.draw.instant"] = true }
+
+t.test("gpu_values_recorded_on_an_h100_are_written_as_nvidia_smi_wrote_them", function()
+  local fields = require "eirun.gpu.fields"
+  local ours = json.decode(assert(fs.read(recorded .. "idle.json"))).gpus[1]
+  local head, row = assert(fs.read(recorded .. "idle.csv")):match "^([^\n]*)\n([^\n]*)"
+  local names, cells, compared = split(head), split(row), 0
+  for i, name in ipairs(names) do
+    name = name:gsub(" %[.*%]$", "")
+    local field, value = fields.by_name[name], ours[name]
+    t.ok(field and value ~= nil, name)
+    local text = value == json.null and "[N/A]" or field.format and field.format:format(value) or tostring(value)
+    if value ~= json.null and field.unit then text = text .. " " .. field.unit end
+    if not moving[name] then
+      t.eq(text, cells[i], name)
+      compared = compared + 1
+    end
+  end
+  t.ok(compared > 80, compared .. " fields")
+end)
+
+t.test("gpu_metrics_recorded_on_an_h100_are_read_by_the_cluster_view", function()
+  local devices, bad = require("eirun.gpu.sources").devices(assert(fs.read(recorded .. "metrics.txt")))
+  t.eq({ #devices, bad, devices[1].model, devices[1].index, devices[1].xid }, { 1, 0, "NVIDIA H100 80GB HBM3", 0, 0 })
+  t.ok(devices[1].utilization > 50 and devices[1].memory_used > 2 << 30 and devices[1].power > 200, "it was busy")
+  local process = json.decode(assert(fs.read(recorded .. "processes.json")))[1]
+  t.eq({ process.name, process.type, process.sm > 50, process.memory }, { "/opt/load", "C", true, 2566 << 20 })
+end)
