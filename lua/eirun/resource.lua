@@ -24,7 +24,7 @@ local M = {}
 
 ---@class eirun.Plan
 ---@field resource eirun.Resource
----@field action "create"|"update"|"none"
+---@field action "create"|"update"|"delete"|"none"
 ---@field observed table|nil
 ---@field changes eirun.Change[]
 ---@field result any what act returned
@@ -73,12 +73,12 @@ local function review(plan)
   end
 end
 
-local outcomes = { create = "created", update = "updated", none = "unchanged" }
+local outcomes = { create = "created", update = "updated", delete = "deleted", none = "unchanged" }
 
 ---Carries out a plan and waits until the object is well.
 ---@param plan eirun.Plan
 ---@return any observed what `wait` saw, else what `act` returned, else what was observed
----@return string outcome "created", "updated" or "unchanged"
+---@return string outcome "created", "updated", "deleted" or "unchanged"
 ---Example: `local pool, outcome = resource.apply(resource.plan(wanted))`. Raises "denied" (code "guard") when a guard refuses, and what
 ---acting and waiting raise.
 function M.apply(plan)

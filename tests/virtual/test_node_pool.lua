@@ -6,6 +6,7 @@ local cloud = require "eirun.cloud"
 local credentials = require "eirun.credentials"
 local fs = require "eirun.core.fs"
 local kube = require "eirun.kube"
+local resource = require "eirun.resource"
 local sandbox = require "eirun.sandbox"
 local target = require "eirun.target"
 local task = require "eirun.task"
@@ -110,6 +111,17 @@ t.test("deleting_repairs_what_holds_the_pool", function()
   end)
 end)
 
+t.test("a_guard_may_refuse_a_deletion", function()
+  with({}, function(cluster)
+    local pool = cluster:ensure_node_pool(given { size = 0 })
+    local remove = resource.guard(function(plan) return plan.action ~= "delete", "nothing is deleted on Fridays" end)
+    local err = t.err("denied", function() pool:delete() end)
+    remove()
+    t.match(err.message, "refused to delete node pool 'gpu': nothing is deleted on Fridays")
+    t.eq(pool:delete(), "deleted")
+  end)
+end)
+
 t.test("a_pool_in_a_failed_deletion_says_how_to_go_on", function()
   with({}, function(cluster)
     local pool = cluster:ensure_node_pool(given { autoscale = { min = 1, max = 3 } })
@@ -189,6 +201,39 @@ t.test("a_cluster_starts_with_its_declared_add_ons_and_no_log_without_a_collecto
     t.match(t.err("internal", function() k8s:raw(path) end).message, "ProjectNotExist")
     cluster:ensure_addon { name = "logtail-ds" }
     k8s:raw(path)
+  end)
+end)
+
+-- What an HPA on an ingress metric says a minute after it was made.
+local function verdict_of_hpa(cluster)
+  local k8s, labels = kube.connect(cluster), cluster:ingress_log("web", 80)
+  local web = app("web", nil)
+  web.spec.template.spec.nodeSelector = nil
+  web.spec.template.spec.containers[1].image = "registry.k8s.io/pause"
+  k8s:ensure(web)
+  local metric = { type = "External", external = { metric = { name = "sls_ingress_qps", selector = { matchLabels = labels } },
+    target = { type = "AverageValue", averageValue = "10" } } }
+  k8s:ensure { apiVersion = "autoscaling/v2", kind = "HorizontalPodAutoscaler", metadata = { name = "web" }, spec = { maxReplicas = 3,
+    scaleTargetRef = { apiVersion = "apps/v1", kind = "Deployment", name = "web" }, metrics = { metric } } }
+  task.sleep(120)
+  for _, condition in ipairs(k8s:get("HorizontalPodAutoscaler", "web").status.conditions or {}) do
+    if condition.type == "ScalingActive" then return condition end
+  end
+end
+
+t.test("without_the_adapter_an_hpa_fails_as_on_ack", function()
+  with({ addons = { "logtail-ds" } }, function(cluster)
+    local condition = verdict_of_hpa(cluster)
+    t.eq({ condition.status, condition.reason }, { "False", "FailedGetExternalMetric" })
+    t.match(condition.message, "unable to fetch metrics from external metrics API: the server could not find the requested resource")
+  end)
+end)
+
+t.test("without_the_log_project_an_hpa_fails_as_on_ack", function()
+  with({ addons = { "ack-alibaba-cloud-metrics-adapter" } }, function(cluster)
+    local condition = verdict_of_hpa(cluster)
+    t.eq({ condition.status, condition.reason }, { "False", "FailedGetExternalMetric" })
+    t.match(condition.message, "ProjectNotExist")
   end)
 end)
 

@@ -7,6 +7,7 @@ local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local pool_spec = require "eirun.ack.pool_spec"
+local resource = require "eirun.resource"
 local spec = require "eirun.spec"
 local step = require "eirun.step"
 local target = require "eirun.target"
@@ -236,6 +237,16 @@ local function delete_until_gone(job, detail)
   give_up(job, why)
 end
 
+local function act(job, detail)
+  local state, opts = (detail.status or {}).state, job.opts
+  if state ~= "deleting" and state ~= "delete_failed" then
+    stop_scaling(job, detail)
+    if opts.drain ~= false and not opts.force then drain(job) else unprotect(job, members(job)) end
+  end
+  delete_until_gone(job, detail)
+  check_left(job)
+end
+
 ---Deletes a pool; see `NodePool:delete`.
 ---@param cluster_id string
 ---@param name string
@@ -248,16 +259,10 @@ function M.delete(cluster_id, name, observe, opts)
   if not detail then return "unchanged" end
   local job = { cluster_id = cluster_id, id = detail.nodepool_info.nodepool_id, group = detail.scaling_group.scaling_group_id, opts = opts,
     object = ("node pool '%s'"):format(name), observe = observe, timeout = opts.timeout or TIMEOUT }
-  local state = (detail.status or {}).state
-  if state ~= "deleting" then check(job, detail) end
-  if state ~= "deleting" and state ~= "delete_failed" then
-    stop_scaling(job, detail)
-    if opts.drain ~= false and not opts.force then drain(job) else unprotect(job, members(job)) end
-  end
-  delete_until_gone(job, detail)
-  check_left(job)
-  step.record { kind = "node pool", name = name, outcome = "deleted" }
-  return "deleted"
+  if (detail.status or {}).state ~= "deleting" then check(job, detail) end
+  local _, outcome = resource.apply { action = "delete", observed = detail, changes = {},
+    resource = { kind = "node pool", name = name, act = function() act(job, detail) end } }
+  return outcome
 end
 
 return M
