@@ -90,8 +90,8 @@ local function signed_query(call, shaped, url, keys)
   return query, headers
 end
 
--- A new date, nonce and signature for every attempt.
-local function request_of(call, shaped, url, credentials)
+-- A new date, nonce and signature for every attempt. What is left of the call's time ends the attempt, too.
+local function request_of(call, shaped, url, credentials, deadline)
   local query, headers
   if call.anonymous then
     query, headers = anonymous_query(call, shaped)
@@ -99,7 +99,8 @@ local function request_of(call, shaped, url, credentials)
     query, headers = signed_query(call, shaped, url, credentials:get())
   end
   return {
-    method = shaped.method, headers = headers, body = shaped.body, timeout = READ_SECONDS, connect_timeout = CONNECT_SECONDS,
+    method = shaped.method, headers = headers, body = shaped.body, connect_timeout = CONNECT_SECONDS,
+    timeout = math.max(0.001, math.min(READ_SECONDS, deadline - task.now())),
     url = url.scheme .. "://" .. url.host .. shaped.path .. (query ~= "" and "?" .. query or ""),
   }
 end
@@ -152,7 +153,7 @@ end
 
 local function attempt(run)
   throttle.enter(run.bucket)
-  local reply, err = run.client:request(request_of(run.call, run.shaped, run.url, run.credentials))
+  local reply, err = run.client:request(request_of(run.call, run.shaped, run.url, run.credentials, run.deadline))
   if not reply then return nil, unreachable(run, err) end
   if reply.status < 300 then
     throttle.passed(run.bucket)
@@ -172,7 +173,7 @@ local function prepare(call)
   local now = target.current()
   local url = shape.url(call, now)
   return { call = call, target = now, url = url, shaped = shape.request(call, url.region), cured = {},
-    bucket = call.product .. "@" .. url.host,
+    deadline = task.now() + (call.timeout or TOTAL_SECONDS), bucket = call.product .. "@" .. url.host,
     client = target.http { max_connections = CONNECTIONS }, credentials = call.credentials or now.credentials }
 end
 
@@ -188,8 +189,7 @@ end
 ---`uncertain` is set on it when the server may have done what was asked.
 function M.call(call)
   local run = prepare(call)
-  local policy = { idempotent = shape.is_idempotent(call, run.shaped), attempts = call.attempts,
-    deadline = task.now() + (call.timeout or TOTAL_SECONDS) }
+  local policy = { idempotent = shape.is_idempotent(call, run.shaped), attempts = call.attempts, deadline = run.deadline }
   local answer = errors.check(http.retry(policy, function() return attempt(run) end))
   return answer, run.reply
 end

@@ -273,9 +273,15 @@ local function network_from_environment()
   return vpc and "vpc" or "public"
 end
 
+-- A variable that is set to nothing is not set.
+local function variable(name)
+  local value = os_core.getenv(name)
+  return value ~= "" and value or nil
+end
+
 local function region_of(options)
-  return options.region or os_core.getenv("ALIBABA_CLOUD_REGION_ID") or os_core.getenv("ALIBABACLOUD_REGION_ID")
-    or os_core.getenv("ALICLOUD_REGION_ID") or require("eirun.credentials").region() or errors.raise("invalid",
+  return options.region or variable("ALIBABA_CLOUD_REGION_ID") or variable("ALIBABACLOUD_REGION_ID") or variable("ALICLOUD_REGION_ID")
+    or require("eirun.credentials").region() or errors.raise("invalid",
       "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
 end
 
@@ -288,7 +294,7 @@ local function open_real(options)
     region = region_of(options),
     endpoints = endpoints_from_environment(),
     network = network_from_environment(),
-    ca_file = os_core.getenv("EIRUN_CA_FILE"),
+    ca_file = variable("EIRUN_CA_FILE"),
     credentials = require("eirun.credentials").chain(),
   }
 end

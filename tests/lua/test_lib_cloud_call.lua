@@ -232,3 +232,17 @@ t.test("a_form_is_flattened_and_an_unknown_product_is_called_by_its_facts", func
     t.eq({ seen[2].method, seen[2].path, seen[2].body }, { "PUT", "/things/a%2Fb%20c", '{"x":1}' })
   end)
 end)
+
+t.test("a_server_that_never_answers_costs_no_more_than_the_calls_time", function()
+  local never = task.event()
+  fake.with(function()
+    never:wait(5)
+    return 200, {}
+  end, function()
+    local began = task.now()
+    local err = t.err("timeout", function() cloud.call { product = "ecs", action = "DescribeRegions", timeout = 0.3 } end)
+    t.ok(task.now() - began < 3, "it took " .. task.now() - began .. " s")
+    t.eq({ err.operation, err.uncertain }, { "DescribeRegions", true })
+    never:set()
+  end)
+end)
