@@ -5,6 +5,7 @@ local config = require "eirun.kube.config"
 local ensure = require "eirun.kube.ensure"
 local errors = require "eirun.errors"
 local target = require "eirun.target"
+local task = require "eirun.task"
 local store = require "eirun.kube.store"
 local traffic = require "eirun.kube.traffic"
 require "eirun.kube.access"
@@ -48,13 +49,39 @@ function Client:ensure(manifest, opts)
   return ensure.ensure(self, manifest, opts)
 end
 
----Makes the namespace; one that is there is fine, whoever made it.
+local NAMESPACE_SECONDS = 20 -- a namespace that goes is given this long to be gone
+
+-- What the namespace controller says about what is left in it.
+local function held_by(namespace)
+  local list = {}
+  for _, condition in ipairs((namespace.status or {}).conditions or {}) do
+    if condition.status == "True" then list[#list + 1] = condition.message end
+  end
+  return #list > 0 and table.concat(list, "; ") or "the server does not say what is left in it"
+end
+
+-- nil once there is no namespace of this name, or the one that stays.
+local function settled_namespace(self, name)
+  local limit = task.now() + NAMESPACE_SECONDS
+  while true do
+    local found = self:get("Namespace", name)
+    if not found or not found.metadata.deletionTimestamp then return found end
+    if task.now() >= limit then
+      errors.raise("conflict", ("namespace '%s' is being deleted and does not go: %s"):format(name, held_by(found)), {
+        code = "NamespaceTerminating", object = "Namespace '" .. name .. "'",
+        hint = "let the owner of what holds it end its work, or take the finalizer off; then run again" })
+    end
+    task.sleep(1)
+  end
+end
+
+---Makes the namespace; one that is there is fine, whoever made it. One that is being deleted is waited for.
 ---@param name string
 ---@return eirun.KubeClient k8s the client in that namespace
 ---Example: `k8s = k8s:ensure_namespace "serving"`.
----Raises "denied" without the right.
+---Raises "denied" without the right, "conflict" for a namespace that is being deleted and does not go, with what holds it.
 function Client:ensure_namespace(name)
-  if not self:get("Namespace", name) then
+  if not settled_namespace(self, name) then
     ensure.ensure(self, { apiVersion = "v1", kind = "Namespace", metadata = { name = name } })
   end
   return self:namespace(name)

@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -26,13 +27,18 @@ class Failed(Exception):
 
 
 def free_ports(count):
-    """Ports nobody listens on; held together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    """Ports nobody listens on, below those that the kernel gives to clients: a client that knocks at a port of a server that
+    is down could otherwise be given that very port, and keep it."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
     return ports
 
 
