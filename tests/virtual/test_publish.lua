@@ -102,3 +102,13 @@ t.test("versions_that_a_deployment_serves_outlive_keep", with_sandbox(function(b
   seen = publish(box, 3, { keep = 1, served = oss.served_by(box.k8s, bucket_name, base) })
   t.eq(seen.deleted, { 1 })
 end))
+
+t.test("the_next_version_is_the_one_that_an_interrupted_publish_left", with_sandbox(function(box)
+  publish(box, 4)
+  sandbox.fault { kind = "error", service = "OSS", action = "PutObject", status = 403, code = "AccessDenied", times = 100, skip = 1 }
+  t.err("denied", function() publish(box, "next") end)
+  sandbox.clear()
+  t.eq({ #box.bucket:list { prefix = "tensorflow/5/" } > 0, box.bucket:head "tensorflow/5/saved_model.pb" }, { true })
+  t.eq({ publish(box, "next").version, publish(box, "next").version }, { 5, 6 })
+  t.eq(box.bucket:verify({ prefix = "tensorflow/5" }).ok, true)
+end))

@@ -120,6 +120,15 @@ local function check_options(row, given)
   end
 end
 
+-- A program that reads JSON gets its object also when everything failed at once.
+local function act(run, io, args, common)
+  if not io.options.json then return run(io, args) end
+  local ok, err = pcall(run, io, args)
+  if ok then return end
+  if type(err) == "table" and err.code ~= "usage" then io:result { failed = common.failures { { error = err } } } end
+  error(err, 0)
+end
+
 ---@param given table
 ---@param args string[]
 ---@return integer exit_code
@@ -130,7 +139,7 @@ function M.run(given, args)
   local run = require("eirun.cli.oss." .. row[4])[row[1]]
   local rest = table.move(args, 2, #args, 1, {})
   local io <close> = common.new(row, given)
-  run(io, rest) -- words and options are looked at first; opening the target comes with the first request
+  act(run, io, rest, common) -- words and options are looked at first; opening the target comes with the first request
   return io:finish()
 end
 
