@@ -181,8 +181,8 @@ end
 ---@return any decoded answer, or text with `raw`
 ---Example: `client:call { path = "/version", verb = "read", object = "the version" }`. Raises errors with the server's words.
 function Client:call(call)
-  local policy = { idempotent = call.idempotent ~= false and (call.method or "GET") ~= "POST", deadline = task.now() + TOTAL_SECONDS,
-    base = 0.5, cap = 10, attempts = call.attempts }
+  local policy = { idempotent = call.idempotent ~= false and (call.method or "GET") ~= "POST", base = 0.5, cap = 10,
+    attempts = call.attempts, deadline = not call.attempts and task.now() + TOTAL_SECONDS or nil }
   return errors.check(http.retry(policy, function()
     local reply, err = attempt(self, call, "request")
     if not reply then return nil, err end
