@@ -8,6 +8,7 @@ local fs = require "eirun.core.fs"
 local kube = require "eirun.kube"
 local resource = require "eirun.resource"
 local sandbox = require "eirun.sandbox"
+local spot = require "eirun.spot"
 local target = require "eirun.target"
 local task = require "eirun.task"
 local client = require "sandbox_client"
@@ -108,6 +109,22 @@ t.test("deleting_repairs_what_holds_the_pool", function()
     t.eq(#cloud.rpc("ess", "DescribeScalingGroups", { ["ScalingGroupIds.1"] = pool.scaling_group_id }).ScalingGroups, 0)
     t.eq(sandbox.status().counts.instance, 2)
     t.eq(pool:delete(), "unchanged")
+  end)
+end)
+
+t.test("a_reclaim_is_told_by_ecs_by_the_node_and_by_its_metadata_five_minutes_ahead", function()
+  with({}, function(cluster)
+    local pool = cluster:ensure_node_pool(given { autoscale = { min = 2, max = 3 }, spot = { on_demand_percent = 0, remedy = false } })
+    local k8s, id = kube.connect(cluster), pool:instances()[1].id
+    t.eq(spot.notices { pool = pool, k8s = k8s }, {})
+    sandbox.fault { kind = "reclaim", id = id }
+    task.sleep(5)
+    local notices = spot.notices { pool = pool, k8s = k8s }
+    t.eq({ #notices, notices[1].id, notices[1].sources }, { 1, id, { "ecs", "node" } })
+    t.ok(math.abs(notices[1].by - task.now() - 300) < 30)
+    task.sleep(400)
+    t.eq(#pool:instances(), 2) -- the minimum is bought again
+    t.eq(spot.notices { pool = pool, k8s = k8s }, {})
   end)
 end)
 

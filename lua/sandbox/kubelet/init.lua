@@ -146,6 +146,7 @@ local function node_is_noticed(self, notice)
     self.started:wait()
     self.events:say({ kind = "Node", metadata = { name = where.name, uid = where.name } }, "Warning", "InstanceToBeTerminated",
       "Instance is going to be terminated: the spot instance is being reclaimed")
+    where:post_notice()
     clusterops.drain(self.kube, where.name, self.ctx.lag.spot_notice)
   end)
 end

@@ -26,12 +26,24 @@ local function condition(self, kind, status, reason, message)
   return { type = kind, status = status, reason = reason, message = message, lastHeartbeatTime = now, lastTransitionTime = now }
 end
 
+-- What ack-node-problem-detector posts, where the cluster has it: is the instance about to be reclaimed?
+local function instance_expired(self)
+  local ctx = self.ctx
+  if not ctx.addon_active or not ctx.addon_active "ack-node-problem-detector" then return nil end
+  local instance = ctx.store:get("instance", self.about.id)
+  if instance and instance.lock then
+    return condition(self, "InstanceExpired", "True", "InstanceToBeTerminated", "the preemptible instance is being reclaimed")
+  end
+  return condition(self, "InstanceExpired", "False", "InstanceNotToBeTerminated", "the instance is not going to be terminated")
+end
+
 local function conditions(self)
-  return {
+  return { -- the last may be absent
     condition(self, "MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     condition(self, "DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     condition(self, "PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
     condition(self, "Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+    instance_expired(self),
   }
 end
 
@@ -63,6 +75,15 @@ function Node:object()
     spec = { podCIDR = self.prefix .. ".0/24", podCIDRs = { self.prefix .. ".0/24" }, providerID = self.about.provider_id,
       taints = taints },
     status = status_of(self) }
+end
+
+---Tells the cluster that the instance is being reclaimed.
+function Node:post_notice()
+  local expired = instance_expired(self)
+  if not expired then return end
+  local patch = { status = { conditions = { expired } } }
+  local ok, err = self.kubelet.kube:patch("nodes", nil, self.name, patch, { subresource = "status", type = "strategic" })
+  if not ok then self.ctx.log("warn", "cannot post the notice of node %s: %s", self.name, tostring(err)) end
 end
 
 local function say_started(self)
