@@ -101,7 +101,7 @@ return function(options, words)
   end)
   local session <close> = opened -- luacheck: ignore
   if ok then
-    examine(rows, needs, values.cluster)
+    examine(rows, needs, values.cluster or needs.cluster)
   end
   return tell(options, rows)
 end

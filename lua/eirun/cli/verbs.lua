@@ -143,9 +143,11 @@ M.examples = {
 
 M.environment = {
   { "ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET, ALIBABA_CLOUD_SECURITY_TOKEN", "the key of the account; without "
-    .. "them the profile of ~/.aliyun/config.json, then ~/.alibabacloud/credentials" },
-  { "ALIBABA_CLOUD_REGION_ID", "the region" },
-  { "EIRUN_ENDPOINT_CS, _ECS, _ESS, _STS, _VPC, _OSS, _SLS, _RAM", "URLs to use instead of the public endpoints" },
+    .. "them a pod's OIDC token, ~/.aliyun/config.json, ~/.alibabacloud/credentials, the instance's role; see `eirun cloud whoami`" },
+  { "ALIBABA_CLOUD_REGION_ID", "the region; without it that of the profile" },
+  { "EIRUN_ENDPOINT_CS, _ECS, _ESS, _STS, _VPC, _OSS, _SLS, _RAM", "hosts or URLs to use instead of the public endpoints; any other "
+    .. "product likewise" },
+  { "ALIBABA_CLOUD_ENDPOINT_TYPE", "vpc: endpoints inside a VPC" },
   { "EIRUN_CA_FILE", "certificates to trust instead of the system's" },
   { "EIRUN_LUA_DIR", "as --lua-dir" },
   { "NO_COLOR", "no colours" },

@@ -86,7 +86,7 @@ function M.success(call, reply)
   local body, err = json.decode(reply.body)
   if body ~= nil then return body end
   return nil, errors.new("internal", ("%s: the answer is not JSON (%s): %s"):format(M.about(call), err.message,
-    http.excerpt(reply.body)), { operation = call.action, object = call.object, status = reply.status, uncertain = true })
+    http.excerpt(reply.body)), { operation = call.action, object = call.object, uncertain = true })
 end
 
 return M

@@ -64,6 +64,7 @@ local function observer(needs)
   return function(call, ...)
     local rule, last = rules[call], select(select("#", ...) > 0 and select("#", ...) or 1, ...)
     if call == "eirun.oss.bucket" and type((...)) == "string" then add(needs.buckets, { (...) }) end
+    if call == "eirun.ack.cluster" and type((...)) == "string" then needs.cluster = (...) end
     if not rule then return end
     add(needs.writes, rule.writes)
     add(needs.roles, rule.roles)
@@ -98,7 +99,7 @@ end
 ---@param path string
 ---@param options table of the command line
 ---@param words string[]
----@return table needs writes, roles, addons, buckets (lists and sets), pools, logs, autoscaling
+---@return table needs writes, roles, addons, buckets (lists and sets), pools, logs, autoscaling, cluster
 ---@return table values the playbook's arguments
 ---@return string[] missing arguments without a value
 ---Raises what loading the playbook raises.
