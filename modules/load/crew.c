@@ -29,7 +29,8 @@ struct member {
     bool joinable;
     int epoll, bell;           // bell: wakes the thread
     int64_t wake;              // on the run's clock
-    struct er_load_conn *dead; // closed, freed when the batch of events is done
+    struct er_load_conn *dead; // closed, freed when no event of the batch is theirs
+    size_t dead_count;
     _Atomic unsigned asked;
     _Atomic bool shelved; // the shelf is the loop's until it clears this
     _Atomic bool finished, warmed;
@@ -78,6 +79,7 @@ static void thread_unwatch(struct er_load_conn *conn) {
     control(conn, EPOLL_CTL_DEL, false);
     conn->next = member->dead;
     member->dead = conn;
+    member->dead_count++;
 }
 
 static void thread_finished(struct er_load_worker *worker) { (void)worker; } // its loop sees the phase
@@ -103,6 +105,18 @@ static void bury(struct member *member) {
         member->dead = conn->next;
         er_load_conn_free(conn);
     }
+    member->dead_count = 0;
+}
+
+// Where a server drowns, one event may close thousands of connections: what is left of the batch forgets them.
+static void bury_early(struct member *member, struct epoll_event *events, int count) {
+    for (int i = 0; i < count; i++) {
+        struct er_load_conn *conn = events[i].data.ptr;
+        if (conn && conn->state == ER_CONN_CLOSED) {
+            events[i] = (struct epoll_event){0};
+        }
+    }
+    bury(member);
 }
 
 static void swap(struct er_load_stats *counted, struct er_load_stats *shelf) {
@@ -173,6 +187,9 @@ static int wait_for_events(struct member *member, struct epoll_event *events) {
 }
 
 static void handle(struct member *member, const struct epoll_event *event) {
+    if (event->events == 0) {
+        return;
+    }
     if (!event->data.ptr) {
         listen_to_bell(member);
         return;
@@ -185,6 +202,9 @@ static void turn(struct member *member, struct epoll_event *events) {
     int count = wait_for_events(member, events);
     for (int i = 0; i < count; i++) {
         handle(member, &events[i]);
+        if (member->dead_count > EVENTS) {
+            bury_early(member, events + i + 1, count - i - 1);
+        }
     }
     if (member->wake != INT64_MAX && member->wake <= thread_now(&member->worker)) {
         member->wake = INT64_MAX; // one alarm, as a timer gives it

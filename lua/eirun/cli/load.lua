@@ -287,6 +287,7 @@ local function compare(options, words)
     term.write(1, require("eirun.core.json").encode(found) .. "\n")
     return found.worse and 4 or 0
   end
+  term.write(1, ("%-7s %12s    %-12s %9s\n"):format("", "A", "B", "typically"))
   for _, row in ipairs(found.rows) do
     local change = row.change and ("%+.1f %%"):format(row.change * 100) or ""
     term.write(1, ("%-7s %12s -> %-12s %9s  %s\n"):format(row.metric, threshold.show(row.metric, row.a),

@@ -27,7 +27,9 @@ local function split(opts)
   if opts.plan or opts.connections then
     spec.fail("load.find_max", "the rate is what is looked for: it takes neither plan nor connections")
   end
-  if type(opts.thresholds) == "table" and #opts.thresholds == 0 then spec.fail("load.find_max", "thresholds is empty: any rate would hold") end
+  if type(opts.thresholds) == "table" and #opts.thresholds == 0 then
+    spec.fail("load.find_max", "thresholds is empty: any rate would hold")
+  end
   return spec.check("load.find_max", own, rules), rest
 end
 

@@ -169,7 +169,8 @@ end
 local function to_pieces(trace, rows, chosen)
   local step = trace.interval or median_step(rows)
   if not step or step <= 0 then
-    errors.raise("invalid", trace.file .. ": its intervals cannot be told from its times", { hint = "say interval = SECONDS, or --interval TIME" })
+    errors.raise("invalid", trace.file .. ": its intervals cannot be told from its times",
+      { hint = "say interval = SECONDS, or --interval TIME" })
   end
   local from, to = window_of(trace, rows[#rows][1] + step)
   local speed, scale, pieces = trace.speed or 1, trace.scale or 1, {}
