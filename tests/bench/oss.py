@@ -52,10 +52,16 @@ def install():
     return peers, cache
 
 
-def measured(command, env=None):
+# One stream keeps one core of the client busy and one of the server: each has its own, so that the scheduler is not what is measured.
+def pinned(core):
+    return lambda: os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
+
+
+def measured(command, env=None, core=None):
     """Standard output, wall seconds, CPU seconds and peak memory (MB)."""
     started = time.monotonic()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+                               preexec_fn=None if core is None else pinned(core))
     output, errors = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -86,6 +92,12 @@ class Sink:
         return {**os.environ, "OSS_ENDPOINT": f"http://127.0.0.1:{self.port}", "OSS_BUCKET": "bench", "OSS_KEY_ID": "id",
                 "OSS_KEY_SECRET": "secret", "PEER_MODULES": cache}
 
+    def pin(self):
+        """The worker, which nginx's own process has started."""
+        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        for pid in map(int, children):
+            os.sched_setaffinity(pid, {sorted(os.sched_getaffinity(0))[0]})
+
     def close(self):
         self.process.terminate()
         self.process.wait()
@@ -111,13 +123,14 @@ class Sandbox:
 
 
 def eirun_command(eirun, what, path, env):
+    core = 1 if what == "one" else None
     env = {**env, "WHAT": what, "WORKERS": str(WORKERS), "PATH_TO": path}
-    output, _, cpu, peak = measured([eirun, "test", os.path.join(HERE, "bench.lua")], env)
+    output, _, cpu, peak = measured([eirun, "test", os.path.join(HERE, "bench.lua")], env, core)
     return float(re.search(r"seconds ([\d.e-]+)", output).group(1)), cpu, peak
 
 
 def curl_command(path, env):
-    _, wall, cpu, peak = measured(["curl", "-sf", "-o", "/dev/null", "-T", path, f"{env['OSS_ENDPOINT']}/bench/curl.bin"])
+    _, wall, cpu, peak = measured(["curl", "-sf", "-o", "/dev/null", "-T", path, f"{env['OSS_ENDPOINT']}/bench/curl.bin"], None, 1)
     return wall, cpu, peak
 
 
@@ -130,7 +143,7 @@ def in_turn(eirun, peers, what, path, env, rounds):
             turns["curl -T"] = lambda: curl_command(path, env)
         for name, command in peers.items():
             def run(command=command):
-                output, _, cpu, peak = measured([*command, what, str(WORKERS), path], env)
+                output, _, cpu, peak = measured([*command, what, str(WORKERS), path], env, 1 if what == "one" else None)
                 return float(output), cpu, peak
             turns[name] = run
         for name, turn in turns.items():
@@ -164,10 +177,8 @@ def one(eirun, peers, path, env, row):
         row(f"oss: 1 GB in one stream to nginx: {name}", f"{LARGE/seconds/1e6:.0f} MB/s, {cpu:.2f} s CPU, {peak:.0f} MB",
             "<= 64 MB" if name == "eirun" else "", peak <= 64 if name == "eirun" else None)
     if "curl -T" in found:
-        best = {name: min(run[0] for run in results[name]) for name in ("curl -T", "eirun")}  # what disturbs only ever adds
-        ratio = best["curl -T"] / best["eirun"]
-        row("oss: 1 GB in one stream / curl -T, hashing, best rounds", f"{best['curl -T']:.2f} s / {best['eirun']:.2f} s = {ratio:.2f}",
-            ">= 0.9", ratio >= 0.9)
+        ratio = found["curl -T"][0] / found["eirun"][0]
+        row("oss: 1 GB in one stream / curl -T, hashing", f"{ratio:.2f}", ">= 0.9", ratio >= 0.9)
 
 
 def parts(eirun, peers, path, env, row):
@@ -201,6 +212,9 @@ def write_files(folder):
 
 
 def bench(eirun, folder, row):
+    if len(os.sched_getaffinity(0)) < 2:
+        row("oss", "needs two cores", "", None)
+        return
     crc(eirun, folder, row)
     if not shutil.which("nginx") or not os.path.isdir("/dev/shm"):
         row("oss", "nginx or /dev/shm is missing", "", None)
@@ -211,6 +225,7 @@ def bench(eirun, folder, row):
         sink = Sink(f"{memory}/nginx")
         try:
             tree(eirun, peers, f"{memory}/tree", sink.env(cache), row, "nginx", ROUNDS)
+            sink.pin()
             one(eirun, peers, f"{memory}/large.bin", sink.env(cache), row)
         finally:
             sink.close()
