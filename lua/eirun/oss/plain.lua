@@ -97,7 +97,7 @@ local function fetch(lane, op)
 end
 
 local function allocate(_, op)
-  errors.check(fs.write(op.path, "", { atomic = false, mode = tonumber("600", 8) }))
+  errors.check(fs.write(op.path, "", { atomic = false, mode = tonumber("644", 8) }))
   return {}
 end
 
