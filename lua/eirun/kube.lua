@@ -5,7 +5,7 @@ local config = require "eirun.kube.config"
 local ensure = require "eirun.kube.ensure"
 local errors = require "eirun.errors"
 local target = require "eirun.target"
-local task = require "eirun.task"
+local guard = require "eirun.kube.guard"
 local store = require "eirun.kube.store"
 local traffic = require "eirun.kube.traffic"
 require "eirun.kube.access"
@@ -49,48 +49,41 @@ function Client:ensure(manifest, opts)
   return ensure.ensure(self, manifest, opts)
 end
 
-local NAMESPACE_SECONDS = 20 -- a namespace that goes is given this long to be gone
-
--- What the namespace controller says about what is left in it.
-local function held_by(namespace)
-  local list = {}
-  for _, condition in ipairs((namespace.status or {}).conditions or {}) do
-    if condition.status == "True" then list[#list + 1] = condition.message end
-  end
-  return #list > 0 and table.concat(list, "; ") or "the server does not say what is left in it"
-end
-
--- nil once there is no namespace of this name, or the one that stays.
-local function settled_namespace(self, name)
-  local limit = task.now() + NAMESPACE_SECONDS
-  while true do
-    local found = self:get("Namespace", name)
-    if not found or not found.metadata.deletionTimestamp then return found end
-    if task.now() >= limit then
-      errors.raise("conflict", ("namespace '%s' is being deleted and does not go: %s"):format(name, held_by(found)), {
-        code = "NamespaceTerminating", object = "Namespace '" .. name .. "'",
-        hint = "let the owner of what holds it end its work, or take the finalizer off; then run again" })
-    end
-    task.sleep(1)
-  end
-end
-
 ---Makes the namespace; one that is there is fine, whoever made it. One that is being deleted is waited for.
 ---@param name string
+---@param opts? {labels?: table<string, string>, quota?: table<string, string|number>} labels are only set where we make it
 ---@return eirun.KubeClient k8s the client in that namespace
----Example: `k8s = k8s:ensure_namespace "serving"`.
----Raises "denied" without the right, "conflict" for a namespace that is being deleted and does not go, with what holds it.
-function Client:ensure_namespace(name)
-  if not settled_namespace(self, name) then
-    ensure.ensure(self, { apiVersion = "v1", kind = "Namespace", metadata = { name = name } })
-  end
-  return self:namespace(name)
+---Example: `k8s = k8s:ensure_namespace("serving", { quota = { ["requests.nvidia.com/gpu"] = 8 } })`.
+---Raises "invalid" for a name that is none, "denied" without the right, "conflict" for a namespace that is being deleted and does not go,
+---with what holds it.
+function Client:ensure_namespace(name, opts)
+  return guard.ensure_namespace(self, name, opts)
+end
+
+---What a namespace may use.
+---@param given table hard ({["requests.nvidia.com/gpu"] = 8, pods = 20}), and any of name (default "eirun"), adopt
+---@return table quota
+---@return "created"|"updated"|"unchanged"
+---Example: `k8s:ensure_quota { hard = { ["requests.nvidia.com/gpu"] = 8, pods = 20 } }`.
+---Raises "invalid" for an amount that is none, before any write.
+function Client:ensure_quota(given)
+  return guard.ensure_quota(self, given)
+end
+
+---How many pods a drain must leave.
+---@param given table name, labels (which pods), and one of min_available, max_unavailable (a number or "25%"), and adopt
+---@return table budget
+---@return "created"|"updated"|"unchanged"
+---Example: `k8s:ensure_pdb { name = "bert", labels = { app = "bert" }, min_available = 1 }`.
+---Raises "invalid" for both or neither, and for no labels: an empty selector means all pods.
+function Client:ensure_pdb(given)
+  return guard.ensure_pdb(self, given)
 end
 
 ---A bucket as a volume: Secret, PersistentVolume and bound claim.
 ---@param given table name, bucket, and any of claim (default name), path ("/"), url (the region's internal endpoint), region,
---- size ("5Gi"), secret (an existing Secret) or credentials (default: the run's own), read_only (true), client ("ossfs2"), options,
---- adopt, timeout
+--- size ("5Gi"), read_only (true), client ("ossfs2"), options, adopt, timeout; who reads: secret (an existing Secret), credentials
+--- (default: the run's own), or a RAM role without any key: role, or role_arn with oidc_provider_arn
 ---@return {name: string, claim: string, namespace: string, bucket: string}
 ---Example: `k8s:ensure_oss_volume { name = "model-csi-pv", claim = "model-pvc", bucket = "models", path = "/bert" }`.
 ---Raises "invalid" before any write, "conflict" for another source under the same name, and early when the claim cannot bind.
@@ -98,9 +91,10 @@ function Client:ensure_oss_volume(given)
   return volume.ensure(self, given)
 end
 
----An autoscaler on an external metric.
----@param given table name, target (a Deployment's name, or what serve made), max, external = {metric, selector, average|value}, and any of
---- min (1), behavior, adopt, timeout
+---An autoscaler (autoscaling/v2). Of several metrics the one that asks for most wins.
+---@param given table name, target (a Deployment's name, or what serve made), max; one or more of external = {metric, selector,
+--- average|value}, cpu and memory (percent of what is requested), metrics (a list of {external|resource|container|pods|object = {…}});
+--- and any of min (1), behavior, adopt, timeout
 ---@return eirun.Hpa its wait_metric() waits for the first metric
 ---Example:
 ---```lua
@@ -113,7 +107,8 @@ function Client:ensure_hpa(given)
 end
 
 ---A way in from outside; waits for the address.
----@param given table name, service, port, and any of host, path ("/"), class ("nginx"), annotations, adopt, timeout
+---@param given table name, service, port, and any of host, path ("/"), way ("nginx" or "alb"), class (the way's own), tls (a Secret's
+--- name), annotations, adopt, timeout
 ---@return eirun.Web
 ---Example: `local web = k8s:ensure_ingress { name = "bert", host = "test.example.com", service = app, port = 8501 }`.
 ---Raises "timeout" when no balancer gives an address.
@@ -162,26 +157,6 @@ end
 ---Raises "invalid" for a path that is none, "not_found" for an unknown kind.
 function Client:store(kind, opts)
   return store.new(self, kind, opts)
-end
-
----Some fields of all objects of a kind, picked out of the list's bytes.
----@param kind string
----@param paths string[]
----@param opts? {labels?: table|string, fields?: table|string, all?: boolean}
----@return table[] rows with the values by path
----Example: `for _, pod in ipairs(k8s:pick("Pod", { "metadata.name", "status.phase" })) do … end`.
----Raises "invalid" for a path that is none, "denied" without the right.
-function Client:pick(kind, paths, opts)
-  local picker, bad = require("eirun.core.kube").picker(paths)
-  if not picker then errors.raise("invalid", "pick: " .. bad.message) end
-  local found = {}
-  self:pages(self:kind(kind), opts or {}, function(text)
-    local rows, token = picker:items(text)
-    if not rows then error(token, 0) end
-    table.move(rows, 1, #rows, #found + 1, found)
-    return token
-  end, function() found = {} end)
-  return found
 end
 
 return M

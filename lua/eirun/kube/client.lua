@@ -254,6 +254,26 @@ function Client:open_watch(kind, opts)
       sendInitialEvents = opts.initial, resourceVersionMatch = opts.initial and "NotOlderThan" or nil } }
 end
 
+---Some fields of all objects of a kind, picked out of the list's bytes.
+---@param kind string
+---@param paths string[]
+---@param opts? {labels?: table|string, fields?: table|string, all?: boolean}
+---@return table[] rows with the values by path
+---Example: `for _, pod in ipairs(k8s:pick("Pod", { "metadata.name", "status.phase" })) do … end`.
+---Raises "invalid" for a path that is none, "denied" without the right.
+function Client:pick(kind, paths, opts)
+  local picker, bad = require("eirun.core.kube").picker(paths)
+  if not picker then errors.raise("invalid", "pick: " .. bad.message) end
+  local found = {}
+  self:pages(self:kind(kind), opts or {}, function(text)
+    local rows, token = picker:items(text)
+    if not rows then error(token, 0) end
+    table.move(rows, 1, #rows, #found + 1, found)
+    return token
+  end, function() found = {} end)
+  return found
+end
+
 M.Client = Client
 M.selector, M.where = selector, where
 return M

@@ -3,10 +3,11 @@
 local ensure = require "eirun.kube.ensure"
 local errors = require "eirun.errors"
 local http = require "eirun.http"
-local json = require "eirun.core.json"
+local metrics = require "eirun.kube.metrics"
 local spec = require "eirun.spec"
 local target = require "eirun.target"
 local wait = require "eirun.kube.wait"
+local ways = require "eirun.kube.ways"
 
 local M = {}
 
@@ -14,20 +15,16 @@ local DNS_LABEL = "^[a-z0-9]([a-z0-9-]*)$"
 
 -- HorizontalPodAutoscaler ----------------------------------------------------------------------------------------------
 
-local external_rules = {
-  metric = { type = "string", required = true },
-  selector = { type = "table", required = true },
-  average = { type = "number" },
-  value = { type = "number" },
-}
-
 local hpa_rules = {
   name = { type = "string", required = true, match = DNS_LABEL, says = "a name of lower-case letters, digits and '-'" },
   target = { type = "any", required = true },
   min = { type = "integer", min = 1 },
   max = { type = "integer", required = true, min = 1 },
-  external = { type = "table", fields = external_rules, required = true },
-  behavior = { type = "table" },
+  external = { type = "table", fields = metrics.external_rules },
+  cpu = { type = "integer", min = 1, max = 10000 },
+  memory = { type = "integer", min = 1, max = 10000 },
+  metrics = { type = "list" },
+  behavior = metrics.behavior_rule,
   adopt = { type = "boolean" },
   timeout = { type = "number", min = 0 },
 }
@@ -35,17 +32,6 @@ local hpa_rules = {
 -- What is made for a job belongs to it: whoever deletes the job finds it in the job's books.
 local function tell_job(job, line)
   if type(job) == "table" and job.belongs then job:belongs(line) end
-end
-
--- A quantity without a binary fraction in it: 10 is "10", 0.5 is "500m".
-local function quantity(number)
-  if number == math.floor(number) then return ("%d"):format(number) end
-  return ("%dm"):format(math.floor(number * 1000 + 0.5))
-end
-
-local function target_of(external)
-  if external.average then return { type = "AverageValue", averageValue = quantity(external.average) } end
-  return { type = "Value", value = quantity(external.value) }
 end
 
 ---The HPA's manifest. Pure.
@@ -59,13 +45,7 @@ function M.hpa_manifest(given, namespace)
     spec = {
       scaleTargetRef = { apiVersion = "apps/v1", kind = "Deployment", name = name },
       minReplicas = given.min or 1, maxReplicas = given.max, behavior = given.behavior,
-      metrics = json.array { {
-        type = "External",
-        external = {
-          metric = { name = given.external.metric, selector = { matchLabels = given.external.selector } },
-          target = target_of(given.external),
-        },
-      } },
+      metrics = metrics.list(given),
     },
   }
 end
@@ -73,8 +53,8 @@ end
 local function check_hpa(given)
   spec.check("ensure_hpa", given, hpa_rules)
   if (given.min or 1) > given.max then spec.fail("ensure_hpa", ("min is %d, above max, %d"):format(given.min, given.max)) end
-  local external = given.external
-  if (external.average == nil) == (external.value == nil) then spec.fail("ensure_hpa", "external wants either average or value") end
+  metrics.check_behavior(given.behavior)
+  metrics.list(given)
 end
 
 local function last_event(k8s, name, reason)
@@ -162,36 +142,19 @@ local ingress_rules = {
   service = { type = "any", required = true },
   port = { type = "any", required = true },
   class = { type = "string" },
+  way = { type = "string", one_of = ways.ways },
+  tls = { type = "string", match = DNS_LABEL, says = "the name of a Secret with a certificate" },
   annotations = { type = "table" },
   adopt = { type = "boolean" },
   timeout = { type = "number", min = 0 },
 }
 
-local function port_of(port)
-  if math.type(port) == "integer" then return { number = port } end
-  return { name = port }
-end
-
----The Ingress's manifest. Pure.
+---The manifest of a way in. Pure.
 ---@param given table
 ---@param namespace string
 ---@return table
 function M.ingress_manifest(given, namespace)
-  local service = type(given.service) == "table" and (given.service.service or given.service.name) or given.service
-  return {
-    apiVersion = "networking.k8s.io/v1", kind = "Ingress",
-    metadata = { name = given.name, namespace = namespace, annotations = given.annotations },
-    spec = {
-      ingressClassName = given.class or "nginx",
-      rules = json.array { {
-        host = given.host,
-        http = { paths = json.array { {
-          path = given.path or "/", pathType = "ImplementationSpecific",
-          backend = { service = { name = service, port = port_of(given.port) } },
-        } } },
-      } },
-    },
-  }
+  return ways.ways[given.way or "nginx"].manifest(given, namespace)
 end
 
 ---@class eirun.Web
@@ -214,17 +177,9 @@ function Web:url(path)
   return self.base .. (path or "/")
 end
 
-local function address_of(ingress)
-  local list = ((ingress.status or {}).loadBalancer or {}).ingress or {}
-  return list[1] and (list[1].ip or list[1].hostname)
-end
-
-local NO_ADDRESS = "is the add-on nginx-ingress-controller installed and its Service given a balancer?"
-
-local function look_at_ingress(k8s, name)
-  local ingress = k8s:get("Ingress", name)
-  local address = ingress and address_of(ingress)
-  if address then return ingress end
+local function look_at_address(k8s, way, name)
+  local object = k8s:get(way.kind, name)
+  if object and way.address(object) then return object end
   return nil, "it has no address"
 end
 
@@ -234,14 +189,15 @@ end
 ---@return eirun.Web
 function M.ensure_ingress(k8s, given)
   spec.check("ensure_ingress", given, ingress_rules)
-  local ingress = ensure.ensure(k8s, M.ingress_manifest(given, k8s.ns), { adopt = given.adopt, wait = function()
-    return wait.until_well("Ingress '" .. given.name .. "'", given.timeout or 600, function()
-      return look_at_ingress(k8s, given.name)
-    end, NO_ADDRESS)
+  local way = ways.ways[given.way or "nginx"]
+  local made = ensure.ensure(k8s, way.manifest(given, k8s.ns), { adopt = given.adopt, wait = function()
+    return wait.until_well(("%s '%s'"):format(way.kind, given.name), given.timeout or 600, function()
+      return look_at_address(k8s, way, given.name)
+    end, way.no_address)
   end })
   tell_job(given.service, "ingress.networking.k8s.io/" .. given.name)
   local headers = given.host and { { "Host", given.host } } or {}
-  local address = address_of(ingress)
+  local address = way.address(made)
   local instead = (target.current().endpoints or {}).INGRESS
   return setmetatable({ name = given.name, address = address, base = instead and http.endpoint_url(instead) or "http://" .. address,
     host = given.host, headers = headers }, Web)

@@ -23,6 +23,9 @@ local rules = {
   size = { type = "string", match = "^%d+[KMGTP]i?$", says = "a size such as 5Gi" },
   secret = { type = "string" },
   credentials = { type = "table" },
+  role = { type = "string", match = "^[%w.-]+$", says = "the name of a RAM role" },
+  role_arn = { type = "string", match = "^acs:ram::%d+:role/.", says = "a role's ARN, acs:ram::<account>:role/<name>" },
+  oidc_provider_arn = { type = "string", match = "^acs:ram::%d+:oidc%-provider/.", says = "a provider's ARN" },
   read_only = { type = "boolean" },
   client = { type = "string", one_of = clients },
   options = { type = "string" },
@@ -41,19 +44,63 @@ local words = {
     "allow_other", "uid", "gid", "file_mode", "dir_mode", "ro", "log_level" },
 }
 
-local function check_options(given)
-  local known = {}
-  for _, word in ipairs(words[given.client or "ossfs2"]) do known[word] = true end
-  for option in (given.options or ""):gmatch("%-o%s*([%w_]+)") do
-    if not known[option] then
-      local near = spec.nearest(option, known)
-      spec.fail("ensure_oss_volume", ("%s has no option '%s'%s"):format(given.client or "ossfs2", option,
-        near and ", did you mean '" .. near .. "'?" or ""))
+local function fail(text)
+  spec.fail("ensure_oss_volume", text)
+end
+
+-- `-o k=v -o flag`, `-ok=v` and comma lists, as the driver reads them.
+local function read_options(text)
+  local options = {}
+  local rest = text:gsub("%-o%s*([^%s]+)", function(list)
+    for part in list:gmatch("[^,]+") do
+      local key, value = part:match("^([%w_]+)=?(.*)$")
+      if not key then fail(("'%s' in options is no option"):format(part)) end
+      options[#options + 1] = { key = key, value = value }
     end
+    return ""
+  end)
+  if rest:find("%S") then fail("options must be written as \"-o key=value -o flag\"") end
+  return options
+end
+
+local sizes = { [""] = 1, K = 1 << 10, M = 1 << 20, G = 1 << 30, T = 1 << 40, P = 1 << 50 }
+
+local function bytes_of(text)
+  local number, unit = text:match("^(%d+)([KMGTP]?)[iB]*$")
+  return number and tonumber(number) * sizes[unit]
+end
+
+-- The mount fails with EINVAL, in a pod that nobody looks at, when the limit leaves no room beside the cache.
+local function check_memory(values)
+  local cache, limit = bytes_of(values.memory_data_cache_size or "0"), bytes_of(values.total_mem_limit or "0")
+  if not cache or not limit then fail("memory_data_cache_size and total_mem_limit are sizes such as 4G") end
+  local least = cache + math.min(4 << 30, cache * 2 // 3)
+  if limit > 0 and cache > 0 and limit < least then
+    fail(("total_mem_limit must be at least %.1f GiB for a cache of %.1f GiB"):format(least / (1 << 30), cache / (1 << 30)))
   end
-  if given.options and not given.options:find("^%s*%-o") then
-    spec.fail("ensure_oss_volume", "options must be written as \"-o key=value -o flag\"")
+end
+
+local function check_options(given)
+  local known, values, client = {}, {}, given.client or "ossfs2"
+  for _, word in ipairs(words[client]) do known[word] = true end
+  for _, option in ipairs(read_options(given.options or "")) do
+    if not known[option.key] then
+      local near = spec.nearest(option.key, known)
+      fail(("%s has no option '%s'%s"):format(client, option.key, near and ", did you mean '" .. near .. "'?" or ""))
+    end
+    values[option.key] = option.value
   end
+  if values.max_stat_cache_size == "0" then fail("max_stat_cache_size=0 turns every look at a file into a request") end
+  check_memory(values)
+end
+
+-- Who reads: a Secret, keys that are put into one, or a role that the driver assumes.
+local function check_identity(given)
+  if given.secret and given.credentials then fail("secret and credentials exclude each other") end
+  if (given.role_arn ~= nil) ~= (given.oidc_provider_arn ~= nil) then fail("role_arn and oidc_provider_arn are wanted both, or neither") end
+  local by_role = given.role or given.role_arn
+  if given.role and given.role_arn then fail("role and role_arn exclude each other") end
+  if by_role and (given.secret or given.credentials) then fail("a role needs no keys: leave secret and credentials out") end
 end
 
 local function region_of(url)
@@ -63,14 +110,14 @@ end
 local function check(given)
   spec.check("ensure_oss_volume", given, rules)
   check_options(given)
-  if given.secret and given.credentials then spec.fail("ensure_oss_volume", "secret and credentials exclude each other") end
+  check_identity(given)
   local url = given.url
   if url and url:gsub("^https?://", ""):sub(1, #given.bucket + 1) == given.bucket .. "." then
-    spec.fail("ensure_oss_volume", ("url '%s' holds the bucket: give the endpoint alone"):format(url))
+    fail(("url '%s' holds the bucket: give the endpoint alone"):format(url))
   end
   local region = url and region_of(url)
   if region and given.region and region ~= given.region then
-    spec.fail("ensure_oss_volume", ("url '%s' is in %s, not in %s"):format(url, region, given.region))
+    fail(("url '%s' is in %s, not in %s"):format(url, region, given.region))
   end
 end
 
@@ -79,9 +126,19 @@ local function secret_name(given)
 end
 
 -- The run's own keys unless told otherwise. Temporary ones would end before the pods do.
+local function check_secret(k8s, given, secret)
+  local data, lower = secret.data or {}, {}
+  for key in pairs(data) do lower[key:lower()] = true end
+  if data.akId and data.akSecret or not (data.akId or data.akSecret) and lower.accesskeyid and lower.accesskeysecret then return end
+  errors.raise("invalid", ("Secret '%s/%s' holds no key"):format(k8s.ns, given.secret),
+    { hint = "it needs both akId and akSecret, or both AccessKeyId and AccessKeySecret" })
+end
+
 local function ensure_secret(k8s, given)
+  if given.role or given.role_arn then return end
   if given.secret then
-    if k8s:get("Secret", given.secret) then return end
+    local secret = k8s:get("Secret", given.secret)
+    if secret then return check_secret(k8s, given, secret) end
     errors.raise("not_found", ("Secret '%s/%s' does not exist"):format(k8s.ns, given.secret),
       { hint = "make it with akId and akSecret of a key that may read the bucket, or leave secret out" })
   end
@@ -105,7 +162,7 @@ end
 function M.manifests(given, namespace, region)
   region = given.region or given.url and region_of(given.url) or region
   local modes = json.array { given.read_only == false and "ReadWriteMany" or "ReadOnlyMany" }
-  local size, claim = given.size or "5Gi", given.claim or given.name
+  local size, claim, by_role = given.size or "5Gi", given.claim or given.name, given.role or given.role_arn
   local volume = {
     apiVersion = "v1", kind = "PersistentVolume",
     metadata = { name = given.name, labels = { ["alicloud-pvname"] = given.name } },
@@ -114,8 +171,9 @@ function M.manifests(given, namespace, region)
       csi = {
         -- The handle keys the mount on a node: two volumes with one handle show each other's files.
         driver = "ossplugin.csi.alibabacloud.com", volumeHandle = given.name,
-        nodePublishSecretRef = { name = secret_name(given), namespace = namespace },
+        nodePublishSecretRef = not by_role and { name = secret_name(given), namespace = namespace } or nil,
         volumeAttributes = {
+          authType = by_role and "rrsa" or nil, roleName = given.role, roleArn = given.role_arn, oidcProviderArn = given.oidc_provider_arn,
           bucket = given.bucket, path = given.path or "/", url = given.url or ("oss-%s-internal.aliyuncs.com"):format(region),
           region = region, fuseType = given.client or "ossfs2", otherOpts = given.options,
         },
@@ -142,6 +200,19 @@ local function check_immutable(live, volume)
     hint = "volumes are not changed in place: give the new one another name" })
 end
 
+-- Two volumes with one handle share the first one's mount: the wrong files appear and nobody says so.
+local function check_handle(k8s, given)
+  local ok, others = pcall(k8s.pick, k8s, "PersistentVolume", { "metadata.name", "spec.csi.driver", "spec.csi.volumeHandle" })
+  if not ok and not errors.is(others, "denied") then error(others, 0) end
+  for _, other in ipairs(ok and others or {}) do -- who may not list them can only hope
+    if other["spec.csi.volumeHandle"] == given.name and other["metadata.name"] ~= given.name
+        and other["spec.csi.driver"] == "ossplugin.csi.alibabacloud.com" then
+      errors.raise("conflict", ("PersistentVolume '%s' has the volume handle '%s' already"):format(other["metadata.name"], given.name),
+        { object = ("PersistentVolume '%s'"):format(given.name), hint = "give the new volume another name" })
+    end
+  end
+end
+
 ---Makes Secret, PersistentVolume and claim for a bucket; waits until the claim is bound.
 ---@param k8s eirun.KubeClient
 ---@param given table
@@ -149,7 +220,9 @@ end
 function M.ensure(k8s, given)
   check(given)
   local volume, claim = M.manifests(given, k8s.ns, target.current().region)
-  check_immutable(k8s:get("PersistentVolume", given.name), volume)
+  local live = k8s:get("PersistentVolume", given.name)
+  check_immutable(live, volume)
+  if not live then check_handle(k8s, given) end
   ensure_secret(k8s, given)
   ensure.ensure(k8s, volume, { adopt = given.adopt })
   ensure.ensure(k8s, claim, { adopt = given.adopt, wait = function()
