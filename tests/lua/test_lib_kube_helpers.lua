@@ -141,8 +141,8 @@ local bad_hpas = {
   { { max = 2, metrics = { { pods = { metric = "q", average = "much" } } } }, "is no quantity" },
   { { max = 2, cpu = 50, behavior = { scaleup = {} } }, "did you mean 'scaleUp'" },
   { { max = 2, cpu = 50, behavior = { scaleUp = { stabilizationWindowSeconds = 9999 } } }, "must be at most 3600" },
-  { { max = 2, cpu = 50, behavior = { scaleDown = { policies = { { type = "Pod", value = 1, periodSeconds = 5 } } } } }, "one of Percent,
-    Pods" },
+  { { max = 2, cpu = 50, behavior = { scaleDown = { policies = { { type = "Pod", value = 1, periodSeconds = 5 } } } } },
+    "one of Percent, Pods" },
   { { max = 2, cpu = 50, behavior = { scaleDown = { policies = { { type = "Pods", value = 1, periodSeconds = 0 } } } } }, "at least 1" },
 }
 
