@@ -151,8 +151,16 @@ local function unreachable(run, err)
   return failed
 end
 
+-- Others of this program wait for the same product, and the call's time will be over before its turn comes.
+local function no_turn(run)
+  local err = run.refusal or errors.new("throttled", ("%s: %s is throttled, and this call's time is over before its turn"):format(
+    answers.about(run.call), run.call.product:upper()), { operation = run.call.action, object = run.call.object })
+  err.retryable = false
+  return err
+end
+
 local function attempt(run)
-  throttle.enter(run.bucket)
+  if not throttle.enter(run.bucket, run.deadline) then return nil, no_turn(run) end
   local reply, err = run.client:request(request_of(run.call, run.shaped, run.url, run.credentials, run.deadline))
   if not reply then return nil, unreachable(run, err) end
   if reply.status < 300 then
@@ -161,7 +169,10 @@ local function attempt(run)
     return answers.success(run.call, reply)
   end
   local failed = answers.failure(run.call, reply, run.target)
-  if failed.kind == "throttled" then throttle.refused(run.bucket, failed.retry_after) end
+  if failed.kind == "throttled" then
+    throttle.refused(run.bucket, failed.retry_after)
+    run.refusal = failed
+  end
   cure(failed, reply, run)
   return nil, failed
 end

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Fifty calls at once against a server that bears ten a second: they get through without a storm.
 local t = require "eirun.test"
+local client = require "sandbox_client"
 local cloud = require "eirun.cloud"
 local credentials = require "eirun.credentials"
 local fs = require "eirun.core.fs"
@@ -123,4 +124,33 @@ t.test("a_call_gives_up_at_its_deadline_and_says_what_happened", function()
     t.eq({ err.code, err.request_id }, { "Throttling.User", "R" })
     t.match(err.hint, "Quota Center")
   end)
+end)
+
+t.test("against_a_sandbox_that_throttles_for_ever_fifty_calls_send_little_more_than_their_first_try", function()
+  throttle.reset()
+  local box <close> = client.start { parts = { "sandbox.control", "sandbox.cloud" } }
+  local undo = target.use { sandbox = true, region = "cn-hangzhou", account = box.info.account, ca_file = box.info.ca_file, endpoints = {},
+    credentials = credentials.static { access_key_id = box.key.id, access_key_secret = box.key.secret } }
+  local function left()
+    local _, status = box:control("GET", "/status")
+    return status.faults[1].times
+  end
+  local ok, err = pcall(function()
+    box:control("POST", "/faults", { kind = "throttle", service = "ECS", times = 1000 })
+    local failed = 0
+    local list = {}
+    for i = 1, 50 do list[i] = i end
+    task.map(list, function()
+      local good, why = pcall(cloud.call, { product = "ecs", action = "DescribeRegions", timeout = 30 })
+      if not good and why.kind == "throttled" then failed = failed + 1 end
+    end)
+    t.eq(failed, 50)
+    local sent = 1000 - left()
+    t.ok(sent >= 50 and sent <= 100, "requests sent within 30 s: " .. sent)
+    box:control("DELETE", "/faults")
+    t.ok(cloud.call { product = "ecs", action = "DescribeRegions" }.Regions)
+  end)
+  undo()
+  http.routes {}
+  if not ok then error(err, 0) end
 end)

@@ -33,10 +33,10 @@ end
 -- What the playbook needs; an argument that is missing leaves the rest to be checked without it.
 local function read_playbook(rows, options, words)
   local needs = require "eirun.doctor.needs"
-  local path = table.remove(words, 1)
-  if not path then
-    return needs.none(), {}
+  if not words[1] or words[1]:find("^cluster=") then
+    return needs.none(), { cluster = words[1] and words[1]:match("=(.+)$") }
   end
+  local path = table.remove(words, 1)
   local found, values = needs.none(), {}
   run(rows, "playbook", function()
     local missing
@@ -97,7 +97,8 @@ return function(options, words)
   local opened
   local ok = run(rows, "target", function()
     opened = require("eirun.target").open(options, quiet_output(), values.cluster, { identify = false })
-    return opened.description
+    local now = require("eirun.target").current()
+    return now.sandbox and opened.description or "target: REAL account, region " .. now.region
   end)
   local session <close> = opened -- luacheck: ignore
   if ok then

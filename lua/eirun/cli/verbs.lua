@@ -91,7 +91,7 @@ M.verbs = {
   require("eirun.cli.oss").verb(target),
   require("eirun.cli.serve").verb,
   {
-    name = "doctor", args = "[PLAYBOOK] [key=value ...]", module = "eirun.cli.doctor",
+    name = "doctor", args = "[PLAYBOOK [key=value ...] | cluster=ID]", module = "eirun.cli.doctor",
     summary = "try what a run needs and say how to mend it",
     text = { "Tries the keys, the clock, endpoints and TLS, the cluster, permissions (reads are tried, writes judged by the attached "
       .. "policies), roles, free addresses, quota, stock, add-ons, logs, buckets and the API server, as far as the playbook "

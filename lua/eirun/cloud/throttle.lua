@@ -5,14 +5,14 @@ local task = require "eirun.task"
 
 local M = {}
 
-local SLOWEST, GROW_EVERY, FORGET = 0.5, 5, 60
+local SLOWEST, LONGEST, GROW_EVERY, FORGET = 0.5, 16, 5, 60
 
 local buckets = {}
 
 local function bucket_of(key)
   local bucket = buckets[key]
   if not bucket then
-    bucket = { second = 0, count = 0, before = 0, paused = 0, next = 0, refused = 0, grown = 0 }
+    bucket = { second = 0, count = 0, before = 0, streak = 0, paused = 0, next = 0, refused = 0, grown = 0 }
     buckets[key] = bucket
   end
   return bucket
@@ -25,18 +25,21 @@ local function reserve(bucket, now)
   return slot
 end
 
----Waits for this product's turn.
+---Waits for this product's turn; false at once when it comes after the deadline.
 ---@param key string
----Example: `throttle.enter "cs"`. Raises `cancelled` or `timeout` when the task is stopped.
-function M.enter(key)
+---@param deadline? number seconds since the epoch
+---@return boolean
+---Example: `throttle.enter("cs", task.now() + 60)`. Raises `cancelled` or `timeout` when the task is stopped.
+function M.enter(key, deadline)
   local bucket = bucket_of(key)
   while true do
     local now = task.now()
     if bucket.rate and now - bucket.refused > FORGET then bucket.rate = nil end
-    if not bucket.rate then return end
+    if not bucket.rate then return true end
+    if math.max(bucket.paused, bucket.next) > (deadline or math.huge) then return false end
     local slot = reserve(bucket, now)
     if slot > now then task.sleep_until(slot) end
-    if bucket.paused <= task.now() then return end
+    if bucket.paused <= task.now() then return true end
   end
 end
 
@@ -54,20 +57,21 @@ end
 function M.passed(key)
   local bucket, now = bucket_of(key), task.now()
   settle(bucket, now)
-  bucket.count = bucket.count + 1
+  bucket.count, bucket.streak = bucket.count + 1, 0
   if bucket.rate and now - bucket.grown > GROW_EVERY then
     bucket.rate, bucket.grown = bucket.rate * 1.25, now
   end
 end
 
----A call was refused for coming too fast. Refusals of one burst count once.
+---A call was refused for coming too fast. Refusals of one burst count once; the pauses double while nothing passes.
 ---@param key string
 ---@param retry_after? number seconds that the server asked for
 ---Raises nothing.
 function M.refused(key, retry_after)
   local bucket, now = bucket_of(key), task.now()
   local same_burst = now < bucket.paused
-  bucket.paused = math.max(bucket.paused, now + (retry_after or 1))
+  if not same_burst then bucket.streak = bucket.streak + 1 end
+  bucket.paused = math.max(bucket.paused, now + (retry_after or same_burst and 0 or math.min(2 ^ (bucket.streak - 1), LONGEST)))
   bucket.next = math.max(bucket.next, bucket.paused)
   bucket.refused, bucket.grown = now, now
   if same_burst then return end

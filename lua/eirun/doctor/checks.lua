@@ -33,6 +33,7 @@ end
 function M.credentials(state)
   local keys = target.current().credentials:get()
   state.identity, state.reply = cloud.caller_identity()
+  target.current().account = target.current().account or state.identity.AccountId
   local expires = keys.expires and (", until %s"):format(wire.iso(keys.expires)) or ""
   return ("%s (%s), from %s%s"):format(state.identity.Arn, state.identity.IdentityType, keys.source, expires)
 end
@@ -76,8 +77,20 @@ function M.endpoints(state)
     .. "its own endpoints (ALIBABA_CLOUD_ENDPOINT_TYPE=vpc)")
 end
 
+-- Without an id: the only cluster of the region.
+local function only_cluster()
+  local answer = cloud.call { product = "cs", action = "DescribeClustersV1", query = { page_size = 50 } }
+  local names = {}
+  for i, one in ipairs(answer.clusters or {}) do names[i] = ("%s (%s)"):format(one.cluster_id, one.name or "?") end
+  if #names == 1 then return answer.clusters[1].cluster_id end
+  local region = target.current().region
+  if #names == 0 then fail("there is no cluster in region " .. region, "is it the right region? --region") end
+  fail(("region %s has %d clusters"):format(region, #names), "name one: cluster=ID, of " .. list(names))
+end
+
 function M.cluster(state)
   local ack = require "eirun.ack"
+  state.cluster = state.cluster or only_cluster()
   state.ack = ack.cluster(state.cluster)
   state.cluster = state.ack.id
   local detail = state.ack:describe()
