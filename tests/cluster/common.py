@@ -12,7 +12,7 @@ from support import EIRUN, Run, check  # noqa: E402,F401
 
 PLAYBOOKS = os.path.join(ROOT, "tests/cluster/playbooks")
 # The sandbox's own delays at a twentieth; the metric's and the autoscaler's are those of the control plane's flags.
-LAGS = "0.05,metric_delay=2,metric_window=4,hpa_sync=2,hpa_downscale_window=10,log_collect=0.5"
+LAGS = "0.05,node_lease=40,metric_delay=2,metric_window=4,hpa_sync=2,hpa_downscale_window=10,log_collect=0.5"
 
 
 def eirun(*args, env=None, timeout=150, cwd=None):

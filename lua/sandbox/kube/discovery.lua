@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Discovery in both formats, and the index of the OpenAPI v3 documents.
 local json = require "eirun.core.json"
+local metrics = require "sandbox.kube.metrics"
 local openapi = require "sandbox.kube.openapi"
 local resources = require "sandbox.kube.resources"
 
@@ -26,7 +27,7 @@ local SUBS = {
 
 local function subresources(r)
   local list = {}
-  for _, name in ipairs(r.subs) do
+  for _, name in ipairs(r.subs or {}) do
     local s = SUBS[name] or { r.kind .. "ProxyOptions", "", "v1", PROXY_VERBS }
     list[#list + 1] = { name = name, kind = s[1], group = s[2], version = s[3], verbs = s[4] }
   end
@@ -101,12 +102,13 @@ local cache
 local function documents()
   if cache then return cache end
   local gvs = resources.group_versions()
+  gvs[#gvs + 1] = { group = metrics.GROUP, version = "v1beta1", api_version = metrics.VERSION, rows = metrics.rows }
   local named = {}
   cache = { plain = {}, openapi = {}, gvs = gvs, named = named }
   for i, gv in ipairs(gvs) do
     if i > 1 then named[#named + 1] = gv end
     cache.plain[gv.api_version] = plain_resources(gv)
-    cache.openapi[openapi_key(gv)] = gv
+    if gv.rows ~= metrics.rows then cache.openapi[openapi_key(gv)] = gv end
   end
   return cache
 end

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The API server's HTTP face: who asks, what for, and the answer or the Status.
+local json = require "eirun.core.json"
 local discovery = require "sandbox.kube.discovery"
+local metrics = require "sandbox.kube.metrics"
 local reader = require "sandbox.kube.reader"
 local request = require "sandbox.kube.request"
 local resources = require "sandbox.kube.resources"
@@ -173,12 +175,22 @@ function Face:serve_external(req)
   return self.external_metrics(req)
 end
 
+-- Usage of pods and nodes.
+function Face:serve_metrics(req, user, found)
+  if req.method ~= "GET" then status.method_not_allowed() end
+  local at = { r = { plural = found.resource, group = metrics.GROUP }, namespace = found.namespace, name = found.name }
+  self:authorize(user, at, found.name and "get" or "list")
+  req:respond(200, self:headers(JSON), json.encode(metrics.answer(self, found, req:query())) .. "\n")
+end
+
 function Face:serve(req)
   if PLAIN[req.path] then return PLAIN[req.path](self, req) end
   local user = self.auth:user(req)
   if not user then status.unauthorized() end
   if serve_documents(self, req) then return end
   if external_path(req.path) then return self:serve_external(req) end
+  local usage = metrics.locate(req.path)
+  if usage then return self:serve_metrics(req, user, usage) end
   local at = request.locate(req.path)
   if at and not at.r and discovery.serves_group(at.api_version) then status.path_not_found() end
   if not at or not at.r then return send_document(self, req) end

@@ -10,7 +10,8 @@ Node.__index = Node
 local M = {}
 
 M.mark = "eirun.io/sandbox" -- every node of the sandbox carries it, also in a real control plane
-local lease_namespace, lease_seconds, renew_seconds = "kube-node-lease", 40, 10
+local lease_namespace, lease_seconds = "kube-node-lease", 40
+local least_pause = 0.5 -- seconds between two renewals, however short the delays are
 local kubelet_version = "v1.36.1-aliyun.1"
 
 ---@param options {kubelet: table, description: table, index: integer} `index` numbers the node's pod network
@@ -136,9 +137,10 @@ end
 
 ---Renews the lease for as long as the node lives.
 function Node:keep_alive()
+  local pause = math.max(least_pause, self.ctx.lag.node_lease / 4)
   while self.alive do
     renew(self)
-    task.sleep(renew_seconds)
+    task.sleep(pause)
   end
 end
 
