@@ -5,7 +5,9 @@
 #include "job.h"
 #include "task.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOOK "eirun.gpu.look"
 
@@ -258,10 +260,22 @@ static int l_fields(lua_State *L) {
     return 1;
 }
 
+// leave(code): ends the process at once. Tidying up takes a millisecond of the thirty that one look takes, and what was
+// looked at needs none. A sanitizer's build tidies up, to see what is lost.
+static int l_leave(lua_State *L) {
+    int code = (int)luaL_checkinteger(L, 1);
+#ifndef __SANITIZE_ADDRESS__
+    fflush(NULL);
+    _exit(code);
+#endif
+    lua_pushinteger(L, code);
+    return 1;
+}
+
 int luaopen_eirun_core_gpu(lua_State *L);
 int luaopen_eirun_core_gpu(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"snapshot", l_snapshot}, {"fields", l_fields}, {"watch", er_gpu_l_watch}, {NULL, NULL}};
+        {"snapshot", l_snapshot}, {"fields", l_fields}, {"watch", er_gpu_l_watch}, {"leave", l_leave}, {NULL, NULL}};
     er_handle_type(L, LOOK, NULL, l_look_close);
     er_gpu_events_open(L);
     luaL_newlib(L, functions);

@@ -410,6 +410,6 @@ t.test("gpu_metrics_recorded_on_an_h100_are_read_by_the_cluster_view", function(
   local devices, bad = require("eirun.gpu.sources").devices(assert(fs.read(recorded .. "metrics.txt")))
   t.eq({ #devices, bad, devices[1].model, devices[1].index, devices[1].xid }, { 1, 0, "NVIDIA H100 80GB HBM3", 0, 0 })
   t.ok(devices[1].utilization > 50 and devices[1].memory_used > 2 << 30 and devices[1].power > 200, "it was busy")
-  local process = json.decode(assert(fs.read(recorded .. "processes.json")))[1]
-  t.eq({ process.name, process.type, process.sm > 50, process.memory }, { "/opt/load", "C", true, 2566 << 20 })
+  local load = json.decode(assert(fs.read(recorded .. "processes.json")))[1]
+  t.eq({ load.name, load.type, load.sm > 50, load.memory }, { "/opt/load", "C", true, 2566 << 20 })
 end)

@@ -146,7 +146,7 @@ function M.run(options, left)
       require("eirun.core.term").write(1, view(look, options))
     end
   until round >= again or #look.devices == 0
-  return 0
+  return require("eirun.core.gpu").leave(0)
 end
 
 return M
