@@ -333,6 +333,7 @@ end
 
 local function start_core(run)
   local opts, size = run.opts, run.opts.size or {}
+  run.threads = threads_of(opts)
   local field, equals = check_json(opts.json)
   run.core = errors.check(core.start {
     ca_file = opts.ca_file, ca_pem = opts.ca_pem, verify = opts.verify,
@@ -340,7 +341,7 @@ local function start_core(run)
     h2 = opts.http == "2", streams = default_streams(opts), warm = opts.warm, think = opts.think,
     pieces = run.plan.pieces, instants = run.plan.instants, slices = run.slices, arrivals = opts.arrivals, seed = opts.seed,
     timeout = opts.timeout, max_connections = opts.max_connections, max_body = opts.max_body, keep_alive = opts.keep_alive,
-    threads = threads_of(opts), ring = run.request and ring_size or nil,
+    threads = run.threads, ring = run.request and ring_size or nil,
     closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
     status = opts.status, contains = opts.contains, field = field, equals = equals, least_body = size.min, most_body = size.max,
     sample_every = opts.check and opts.check_every or nil, head = opts.method == "HEAD",
@@ -429,7 +430,7 @@ function M.run(opts)
 end
 
 ---Finds the highest rate at which the thresholds hold.
----@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10) and `high`
+---@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10, or what can be judged) and `high`
 ---(default 100000) requests a second; `seconds` of each trial (10); `pause` between trials (1); `precision`, the share that the answer
 ---may be off (0.05); `tried`, called with each trial
 ---@return {rate: number, breaks_at?: number, limited: boolean, by_generator?: string, trials: table[]} rate is 0 when even `low` breaks

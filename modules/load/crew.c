@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -26,7 +27,8 @@ struct member {
     struct er_load *load;
     struct er_load_crew *crew;
     pthread_t thread;
-    bool joinable;
+    bool joinable, collected;
+    sem_t halted;              // its statistics will not change any more
     int epoll, bell;           // bell: wakes the thread
     int64_t wake;              // on the run's clock
     struct er_load_conn *dead; // closed, freed when no event of the batch is theirs
@@ -131,12 +133,16 @@ static size_t several(const struct er_load_worker *worker) {
     return worker->config.target_count > 1 ? worker->config.target_count : 0;
 }
 
-static void shelve(struct member *member) {
+static void swap_all(struct member *member) {
     struct er_load_worker *worker = &member->worker;
     swap(&worker->stats, &member->shelf);
     for (size_t i = 0; i < several(worker); i++) {
         swap(&worker->pools[i].stats, &member->target_shelves[i]);
     }
+}
+
+static void note_figures(struct member *member) {
+    const struct er_load_worker *worker = &member->worker;
     member->figures = (struct figures){.in_flight = worker->in_flight,
                                        .connections = worker->connections,
                                        .capped = worker->capped,
@@ -147,6 +153,11 @@ static void shelve(struct member *member) {
                                        .resent = worker->resent,
                                        .ended = worker->ended,
                                        .oldest = er_load_worker_oldest(worker)};
+}
+
+static void shelve(struct member *member) {
+    swap_all(member);
+    note_figures(member);
     atomic_store_explicit(&member->shelved, true, memory_order_release);
     uv_async_send(&member->crew->async);
 }
@@ -158,9 +169,8 @@ static void obey(struct member *member) {
         er_load_worker_wake(&member->worker);
     }
     if (asked & STOP) {
-        er_load_worker_stop(&member->worker);
-    }
-    if (asked & SHELVE && !atomic_load_explicit(&member->shelved, memory_order_acquire)) {
+        er_load_worker_halt(&member->worker);
+    } else if (asked & SHELVE && !atomic_load_explicit(&member->shelved, memory_order_acquire)) {
         shelve(member);
     }
 }
@@ -200,8 +210,11 @@ static void handle(struct member *member, const struct epoll_event *event) {
 
 static void turn(struct member *member, struct epoll_event *events) {
     int count = wait_for_events(member, events);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count && member->worker.phase != ER_LOAD_FINISHED; i++) {
         handle(member, &events[i]);
+        if (atomic_load_explicit(&member->asked, memory_order_relaxed) & STOP) {
+            break;
+        }
         if (member->dead_count > EVENTS) {
             bury_early(member, events + i + 1, count - i - 1);
         }
@@ -225,9 +238,12 @@ static void *run_member(void *argument) {
     while (member->worker.phase != ER_LOAD_FINISHED) {
         turn(member, events);
     }
-    bury(member);
+    note_figures(member);
     atomic_store_explicit(&member->finished, true, memory_order_release);
     uv_async_send(&member->crew->async);
+    sem_post(&member->halted); // from here on the statistics are the loop's; thousands of sockets take a while to close
+    er_load_worker_stop(&member->worker);
+    bury(member);
     return NULL;
 }
 
@@ -282,16 +298,17 @@ static bool all_finished(const struct er_load_crew *crew) {
     return true;
 }
 
-static void join(struct member *member) {
-    if (!member->joinable) {
+static void collect(struct member *member) {
+    if (!member->joinable || member->collected) {
         return;
     }
-    pthread_join(member->thread, NULL);
-    member->joinable = false;
+    while (sem_wait(&member->halted) != 0) {
+    }
+    member->collected = true;
     if (atomic_load(&member->shelved)) {
         take_shelf(member);
     }
-    shelve(member); // what came since: the thread is gone, so both sides are ours
+    swap_all(member); // what came since
     take_shelf(member);
 }
 
@@ -303,7 +320,7 @@ void er_load_crew_stop(struct er_load_crew *crew) {
         }
     }
     for (size_t i = 0; i < crew->count; i++) {
-        join(&crew->members[i]);
+        collect(&crew->members[i]);
     }
     add_up(crew);
 }
@@ -357,6 +374,10 @@ static void on_look(struct er_timer *timer) {
 }
 
 static void release_member(struct member *member) {
+    if (member->joinable) {
+        pthread_join(member->thread, NULL);
+    }
+    sem_destroy(&member->halted);
     if (member->bell >= 0) {
         close(member->bell);
     }
@@ -476,6 +497,7 @@ static struct er_load_crew *new_crew(struct er_load *load, size_t count) {
     }
     for (size_t i = 0; i < count; i++) {
         members[i].epoll = members[i].bell = -1;
+        sem_init(&members[i].halted, 0, 0);
     }
     crew->async.data = crew;
     crew->load = load;

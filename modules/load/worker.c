@@ -76,17 +76,24 @@ void er_load_worker_release(struct er_load_worker *worker) {
     worker->thinking = NULL;
 }
 
-static void finish(struct er_load_worker *worker) {
-    if (worker->phase == ER_LOAD_FINISHED) {
-        return;
-    }
-    worker->phase = ER_LOAD_FINISHED;
+static void close_all(struct er_load_worker *worker) {
     while (worker->conns) {
         er_load_conn_close(worker->conns);
     }
-    worker->due = worker->wake = INT64_MAX;
+}
+
+static void tell_finished(struct er_load_worker *worker) {
     worker->io->wake_at(worker, INT64_MAX);
     worker->io->finished(worker);
+}
+
+static void finish(struct er_load_worker *worker) {
+    if (worker->phase != ER_LOAD_FINISHED) {
+        worker->phase = ER_LOAD_FINISHED;
+        worker->due = worker->wake = INT64_MAX;
+        close_all(worker);
+        tell_finished(worker);
+    }
 }
 
 struct er_load_reason er_load_reason_of(int error) {
@@ -507,7 +514,7 @@ void er_load_worker_wake(struct er_load_worker *worker) {
     }
 }
 
-void er_load_worker_stop(struct er_load_worker *worker) {
+void er_load_worker_halt(struct er_load_worker *worker) {
     while (worker->oldest) {
         struct er_load_call *call = worker->oldest;
         worker->aborted += call->request != NULL;
@@ -515,5 +522,15 @@ void er_load_worker_stop(struct er_load_worker *worker) {
         er_load_detach(call);
     }
     worker->again = NULL;
-    finish(worker);
+    worker->phase = ER_LOAD_FINISHED;
+    worker->due = worker->wake = INT64_MAX;
+}
+
+void er_load_worker_stop(struct er_load_worker *worker) {
+    bool was_finished = worker->phase == ER_LOAD_FINISHED;
+    er_load_worker_halt(worker);
+    close_all(worker);
+    if (!was_finished) {
+        tell_finished(worker);
+    }
 }

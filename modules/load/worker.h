@@ -183,7 +183,9 @@ void er_load_worker_start(struct er_load_worker *worker);
 void er_load_worker_warm(struct er_load_worker *worker);
 // Begins the plan at `start`.
 void er_load_worker_begin(struct er_load_worker *worker, int64_t start);
-// Closes everything; requests in flight count as aborted. May be called at any time, and twice.
+// Nothing is sent or counted any more; requests in flight count as aborted. To be stopped later.
+void er_load_worker_halt(struct er_load_worker *worker);
+// Closes everything besides. May be called at any time, and twice.
 void er_load_worker_stop(struct er_load_worker *worker);
 void er_load_worker_release(struct er_load_worker *worker); // once no connection is left
 

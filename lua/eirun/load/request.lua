@@ -85,7 +85,7 @@ function M.locate(opts, target)
   target.unix, target.addresses, target.port = place.unix, place.addresses, place.port
   if not place.routed and not place.unix and not all_private(place.addresses) and not allowed(opts.allow, target.host) then
     errors.raise("denied", ("%s is a public address: a load test needs an allowance for it"):format(target.host),
-      { hint = ("where it is yours to load, say allow = { \"%s\" }, or --allow %s"):format(target.host, target.host) })
+      { code = "guard", hint = ("where it is yours to load, say allow = { \"%s\" }, or --allow %s"):format(target.host, target.host) })
   end
 end
 

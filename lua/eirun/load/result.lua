@@ -24,9 +24,12 @@ local function figures_of(slice, seconds)
 end
 
 -- A percentile of fewer answers than one beyond it is their maximum, whatever its name.
-local function needed_samples(run)
-  local needed = run.opts.min_samples or 100
-  for _, parsed in ipairs(run.opts.min_samples and {} or run.thresholds) do
+---@param thresholds eirun.Threshold[]
+---@param given? integer the option min_samples
+---@return integer
+function M.needed_samples(thresholds, given)
+  local needed = given or 100
+  for _, parsed in ipairs(given and {} or thresholds) do
     local percent = tonumber((parsed.metric:match("^p([%d_.]+)$") or ""):gsub("_", ".") .. "")
     if percent then needed = math.max(needed, math.ceil(100 / (100 - percent) - 1e-6)) end
   end
@@ -46,7 +49,7 @@ local function judge(result, run)
     result.thresholds[i] = verdict
     all = all and verdict.ok
   end
-  result.needed = #run.thresholds > 0 and needed_samples(run) or 0
+  result.needed = #run.thresholds > 0 and M.needed_samples(run.thresholds, run.opts.min_samples) or 0
   result.inconclusive = window.requests < result.needed
   result.ok = all and result.valid and not result.inconclusive
 end
@@ -204,7 +207,8 @@ end
 ---@return eirun.LoadProgress
 function M.progress(run)
   local state, plan = run.core:state(true), run.plan
-  local whole = math.max(0, math.floor(state.elapsed) - 1)
+  local lag = run.threads > 0 and 0.3 or 0 -- threads tell what they have counted four times a second
+  local whole = math.max(0, math.floor(state.elapsed - lag) - 1)
   local last = run.core:series(whole)[1] or {}
   return {
     elapsed = state.elapsed, seconds = plan.seconds, requests = state.slices[1].done, total = plan.requests,

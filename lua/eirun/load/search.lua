@@ -2,8 +2,10 @@
 -- The highest rate at which every threshold holds: doubling until one breaks, then bisection. A rate whose figures are near their
 -- limits is tried until two trials agree, so one bad moment of a machine decides nothing, and the answer itself has held twice.
 local errors = require "eirun.errors"
+local results = require "eirun.load.result"
 local spec = require "eirun.spec"
 local task = require "eirun.task"
+local threshold = require "eirun.threshold"
 
 local M = {}
 
@@ -112,7 +114,9 @@ function M.find_max(opts)
   local search = {
     rest = rest, thresholds = own.thresholds, seconds = own.seconds or 10, pause = own.pause or 1, trials = {}, tried = own.tried,
   }
-  local low, high, precision = own.low or 10, own.high or 100000, own.precision or 0.05
+  local needed = results.needed_samples(threshold.parse_all(own.thresholds), rest.min_samples)
+  local low = own.low or math.max(10, math.ceil(needed / (0.9 * search.seconds)) + 1) -- fewer could not be judged
+  local high, precision = own.high or math.max(100000, low), own.precision or 0.05
   if low > high then spec.fail("load.find_max", "low is above high") end
   local good, bad = climb(search, low, high)
   while good and bad and bad / good > 1 + precision do
