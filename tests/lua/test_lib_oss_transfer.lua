@@ -171,6 +171,27 @@ t.test("a_busy_service_and_cut_connections_are_asked_again", function()
   end)
 end)
 
+t.test("fewer_go_at_once_where_the_service_slows_them_down", function()
+  local world, now, most, answered = {}, 0, 0, 0
+  function world.fault(call)
+    if call.method ~= "PUT" then return nil end
+    now = now + 1
+    most = answered > 30 and math.max(most, now) or most
+    task.sleep(0.005)
+    now, answered = now - 1, answered + 1
+    local headers = sums_of(call.body)
+    headers["x-oss-qos-delay-time"] = answered <= 60 and "100" or nil
+    return 200, "", headers
+  end
+  with(world, function(bucket, dir)
+    local jobs, path = {}, file(dir, "x", "x")
+    for i = 1, 60 do jobs[i] = up("k" .. i, path) end
+    local report = bucket:transfer(jobs, { jobs = 16, parallel = 1 })
+    t.eq(report.files, 60)
+    t.ok(most <= 8, most .. " at once, of 16, after the service had asked for less")
+  end)
+end)
+
 t.test("a_download_that_is_cut_goes_on_where_it_stopped", function()
   local world = { objects = { big = SOURCE } }
   local ranges, cut = {}, true
