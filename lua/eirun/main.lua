@@ -29,7 +29,7 @@ end
 
 local function exit_code(err)
   if err.code == "usage" or err.excerpt then
-    return 64
+    return err.exit or 64
   elseif err.code == "guard" then
     return 3
   end

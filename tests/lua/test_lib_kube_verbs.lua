@@ -244,3 +244,20 @@ end)
 t.test("columns_are_set_as_gos_tabwriter_sets_them", function()
   t.eq(print_.align { { "NAME", "A", "LAST" }, { "é-long-name", "1", "x" } }, "NAME          A     LAST\né-long-name   1     x\n")
 end)
+
+-- The command line --------------------------------------------------------------------------------------------------------
+
+t.test("wrong_words_end_as_kubectls_do_and_say_what_is_meant", function()
+  local process, fs = require "eirun.core.process", require "eirun.core.fs"
+  local program = assert(fs.realpath "/proc/self/exe")
+  local rows = { { { "exec", "a" }, "exec is not supported: use kubectl exec" }, { { "gte" }, "did you mean 'get'" },
+    { { "get", "--otput=x" }, "did you mean '%-%-output'" }, { { "get", "po", "--kubeconfig", "/no/such" }, "/no/such" },
+    { { "scale", "deploy/a", "--server", "http://127.0.0.1:1" }, "%-%-replicas" }, { {}, "which verb" } }
+  for _, row in ipairs(rows) do
+    local call = { program, "kube", timeout = 20, clear_env = true, env = { HOME = "/nowhere", PATH = "/usr/bin" } }
+    table.move(row[1], 1, #row[1], 3, call)
+    local result = assert(process.run(call))
+    t.eq(result.code, 1, result.stderr)
+    t.match(result.stderr, row[2])
+  end
+end)

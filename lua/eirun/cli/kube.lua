@@ -121,18 +121,26 @@ M.verb = {
   name = "kube", args = "VERB ...", module = "eirun.cli.kube", summary = "show and change objects of a cluster, as kubectl does",
   text = { "Words, options, output and exit codes are kubectl's; `eirun kube VERB --help` shows the options of one. Changes are "
     .. "server-side apply by field manager `eirun`." },
-  parts = M.parts, words = words(), options = common,
+  parts = M.parts, words = words(), options = common, wrong_words = 1,
 }
+
+-- What kubectl has and this has not.
+local kept = { exec = true, ["port-forward"] = true, attach = true, cp = true, edit = true, explain = true, describe = true, rollout = true,
+  patch = true, label = true, annotate = true, replace = true, run = true, expose = true, proxy = true, debug = true, set = true,
+  taint = true, autoscale = true, certificate = true, kustomize = true }
 
 ---@param _ table
 ---@param given string[]
 function M.run(_, given)
   local errors, names = require "eirun.errors", {}
+  if kept[given[1]] then
+    errors.raise("invalid", ("%s is not supported: use kubectl %s"):format(given[1], given[1]), { code = "usage", exit = 1 })
+  end
   for _, entry in ipairs(M.parts) do names[entry.name] = true end
   local near = given[1] and require("eirun.spec").nearest(given[1], names)
   local text = given[1] and ("kube has no verb '%s'%s"):format(given[1], near and (", did you mean '%s'?"):format(near) or "")
     or "which verb? `eirun kube --help` lists them"
-  errors.raise("invalid", text, { code = "usage" })
+  errors.raise("invalid", text, { code = "usage", exit = 1 })
 end
 
 return M

@@ -6,8 +6,11 @@ local verbs = require "eirun.cli.verbs"
 
 local M = {}
 
+-- What wrong words end with, where a verb has a code of its own for them.
+local wrong_words
+
 local function usage(text)
-  errors.raise("invalid", text, { code = "usage" })
+  errors.raise("invalid", text, { code = "usage", exit = wrong_words })
 end
 
 local function known_options(verb)
@@ -174,7 +177,9 @@ end
 ---@return {verb: table|nil, options: table, words: string[]}
 --- Raises kind `invalid`, code `usage`.
 function M.parse(args)
+  wrong_words = nil
   local verb, verb_at = verb_of(args)
+  wrong_words = verb and verb.wrong_words
   local part_at
   if verb and verb.parts and verb_at then
     verb, part_at = part_of(verb, verb_at, args)

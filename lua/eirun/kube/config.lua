@@ -283,7 +283,7 @@ function M.load(opts)
   local merged, files = empty(), files_of_environment()
   for _, path in ipairs(files) do read_into(merged, path, true) end
   if #merged.files > 0 then return resolve(merged, table.concat(merged.files, ":"), opts) end
-  local config = M.in_cluster()
+  local config = M.in_cluster() or opts.server and { server = opts.server, verify = true, namespace = "default", context = "none" }
   if config then return overrides(config, opts) end
   errors.raise("not_found", "there is no kubeconfig: looked at " .. table.concat(files, ", "),
     { hint = "give --kubeconfig FILE, or set KUBECONFIG" })
