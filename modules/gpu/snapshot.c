@@ -6,6 +6,8 @@
 
 enum { MAX_DEVICES = 256, MAX_INSTANCES = 64 };
 
+static const bool of_instance[ER_GPU_FIELD_COUNT] = {[ER_GPU_NAME] = true, [ER_GPU_UUID] = true};
+
 static enum er_status add_instances(const struct nvml *nvml, struct er_gpu_device *device) {
     unsigned count = 0;
     if (device->values[ER_GPU_MIG_MODE].number != 1 || !nvml->mig_count || !nvml->mig_device ||
@@ -19,7 +21,7 @@ static enum er_status add_instances(const struct nvml *nvml, struct er_gpu_devic
     for (unsigned i = 0; i < count; i++) {
         struct er_gpu_device *instance = &device->mig[device->mig_count];
         if (nvml->mig_device(device->handle, i, &instance->handle) == NVML_OK) { // places may be empty
-            instance->wanted = device->wanted;
+            instance->wanted = of_instance;
             er_gpu_read_instance(nvml, instance);
             device->mig_count++;
         }

@@ -70,6 +70,13 @@ t.test("gpu_query_all_shows_what_nvidia_smi_calls_so_and_more", function()
   t.eq({ gpu0["pci.device_id"], gpu0["pci.bus"], gpu0.compute_cap, gpu0.serial }, { "0x233010DE", "0x10", "9.0", "1000" })
 end)
 
+t.test("gpu_mig_instances_are_shown_under_their_gpu", function()
+  t.match(answered("devices=2 mig=2", {}), "\n  MIG 0:7  NVIDIA Fake 80GB MIG 1g%.10gb  19%.0/80%.0 GiB  MIG%-00000000[^\n]*\n  MIG 0:8 ")
+  local gpus = json.decode(answered("devices=2 mig=2", { "-o", "json", "--query", "temperature.gpu" })).gpus
+  t.eq({ #gpus[1].mig, #gpus[2].mig, gpus[1].mig[2].gpu_instance, gpus[1].mig[2].name, gpus[1].mig[2]["memory.total"] },
+    { 2, 0, 8, "NVIDIA Fake 80GB MIG 1g.10gb", 81920 })
+end)
+
 t.test("gpu_query_alone_is_csv_and_takes_older_names", function()
   t.eq(answered("devices=1", { "--query", "clocks_throttle_reasons.hw_slowdown,remapped_rows.sbe" }),
     "clocks_throttle_reasons.hw_slowdown, remapped_rows.sbe\nNot Active, 1\n")

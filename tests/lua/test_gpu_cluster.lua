@@ -213,7 +213,7 @@ t.test("gpu_cluster_says_what_it_could_not_read_and_shows_the_rest", function()
   pages[at "garbage"] = "<html>\0not metrics</html>"
   pages[at "slow"] = function(req) task.sleep(3) respond(req, 200, "") end
   pages[at "denied"] = { kind = "Status", reason = "Forbidden", code = 403, message = 'pods "x-denied" is forbidden: no' }
-  pages[at "half"] = "broken{ 1\n" .. metrics("half", { { util = 5 } })
+  pages[at "half"] = "DCGM_FI_DEV_GPU_UTIL{ 1\n" .. metrics("half", { { util = 5 } })
   against(pages, function(k8s)
     local from = require("eirun.core.os").monotonic()
     local view = gpu.cluster(k8s, { prices = false, deadline = 0.3 })
@@ -226,6 +226,25 @@ t.test("gpu_cluster_says_what_it_could_not_read_and_shows_the_rest", function()
     t.match(notes, 'denied: API server\'s proxy: cannot read the metrics of Pod \'default/x%-denied\': pods "x%-denied" is forbidden: no')
     t.match(notes, "gone: no exporter runs there")
     t.match(notes, "half: 1 lines of its metrics could not be read")
+  end)
+end)
+
+t.test("gpu_cluster_takes_no_endless_body", function()
+  local pages = lists({ node("a", { [GPU] = 1 }), node("b", { [GPU] = 1 }) }, { exporter("x1", "a"), exporter("x2", "b") })
+  local line = 'other_metric{a="b"} 1\n'
+  pages["/api/v1/namespaces/default/pods/x1:9400/proxy/metrics"] = function(req)
+    req:start(200, {})
+    local block = line:rep(50000)
+    for _ = 1, 100 do
+      if not req:write(block) then return end -- 105 MB, if somebody takes them
+    end
+    req:finish()
+  end
+  pages["/api/v1/namespaces/default/pods/x2:9400/proxy/metrics"] = metrics("b", { { util = 5 } })
+  against(pages, function(k8s)
+    local view = gpu.cluster(k8s, { prices = false, source = "proxy", deadline = 20 })
+    t.eq({ view.nodes[1].used, view.nodes[2].used.utilization }, { nil, 5.0 })
+    t.match(view.notes[1], "^a: API server's proxy: ")
   end)
 end)
 

@@ -60,7 +60,11 @@ t.test("promtext_reads_bodies_and_counts_what_is_none", function()
   t.eq({ seen.samples, seen.bad, seen.first_bad, seen.first_bad_line, seen.types }, { 2, 1, "b{ 2", 6, { a = "counter" } })
   t.eq(#read "a 1", 1)
   t.eq(#read "", 0)
-  t.eq(#read("a_x 1\nb 2\n", { prefix = "a_" }), 1)
+  t.eq(#read("a 1\nb 2\nab 3\nb{x=\"1\"} 4\n", { names = { b = true } }), 2)
+  t.err("invalid", function() read("<html> b 1", { names = { b = true } }) end)
+  local pauses = 0
+  read(("a 1\n"):rep(2500), { pause = function() pauses = pauses + 1 end })
+  t.eq(pauses, 2)
 end)
 
 t.test("promtext_of_something_else_is_invalid", function()

@@ -117,7 +117,11 @@ end
 
 -- What the driver is asked for: no more than is shown.
 local function wish(what, options)
-  if what == "list" and options.fields then return require("eirun.gpu.fields").wish(options.fields) end
+  if what == "list" and options.fields then
+    local wanted = require("eirun.gpu.fields").wish(options.fields)
+    wanted.instances = options.output == "json"
+    return wanted
+  end
   if what == "topo" then return { topology = true, fields = { "name", "nvlinks_active", "numa_node" } } end
   if what == "processes" then return { processes = true, fields = { "name", "uuid", "pci_bus_id" } } end
   return { processes = true }

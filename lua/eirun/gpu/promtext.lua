@@ -112,10 +112,17 @@ local function note_type(types, line)
   if name then types[name] = kind end
 end
 
+-- A sample, by all that its beginning shows, of a name that nobody asked for.
+local function is_other(line, names)
+  local name, after = line:match "^([%a_:][%w_:]*)[ \t]*(.)"
+  return name ~= nil and not names[name] and (after == "{" or after:find "[%d+%-.NnIi]" ~= nil)
+end
+
 ---Reads a whole body; calls `each` for every sample. A line that is no sample is skipped and told.
 ---@param text string
 ---@param each fun(sample: eirun.gpu.Sample)
----@param opts? {prefix?: string, max_bytes?: integer} `prefix`: lines of other names are not looked at
+---@param opts? {names?: table<string, any>, max_bytes?: integer, pause?: fun()} `names`: lines of others are not looked at;
+--- `pause` is called every thousand lines, to let others run
 ---@return {samples: integer, bad: integer, first_bad?: string, first_bad_line?: integer, types: table<string, string>}
 ---Example: `promtext.read(body, function(sample) print(sample.name, sample.value) end)`.
 ---Raises "quota" for a body over 100 MiB, and "invalid" for one in which nothing is a sample but something stands.
@@ -125,13 +132,14 @@ function M.read(text, each, opts)
   local max = opts.max_bytes or M.MAX_BYTES
   if #text > max then errors.raise("quota", ("the metrics are %d bytes long, more than %d"):format(#text, max)) end
   local seen = { samples = 0, bad = 0, types = {} }
-  local prefix, number_of_line = opts.prefix, 0
+  local names, pause, number_of_line = opts.names, opts.pause, 0
   for line in text:gmatch "[^\n]*" do
     number_of_line = number_of_line + 1
+    if pause and number_of_line % 1000 == 0 then pause() end
     local first = line:match "^%s*(%S)"
     if first == "#" then
       note_type(seen.types, line)
-    elseif first and (not prefix or line:sub(1, #prefix) == prefix or first == "{" or not line:find "^[%a_:]") then
+    elseif first and not (names and is_other(line, names)) then
       local sample = M.line((line:gsub("\r$", "")))
       if sample then
         seen.samples = seen.samples + 1

@@ -11,7 +11,7 @@ local M = {}
 -- A node may say where its metrics are; else its exporter's pod is looked for.
 M.ANNOTATION = "eirun.io/gpu-metrics"
 M.PORT = 9400
-local LARGEST = promtext.MAX_BYTES
+local LARGEST = 16 << 20 -- thousands of GPUs; reading 100 MB of metrics would take minutes
 
 -- metric = { field of a device, factor }
 local fields = {
@@ -72,7 +72,8 @@ end
 ---Example: `sources.devices(body)[1].utilization`. Raises "invalid" where nothing is a metric, "quota" where it is too long.
 function M.devices(text)
   local devices = {}
-  local seen = promtext.read(text, function(sample) note(devices, sample.name, sample.labels, sample.value) end)
+  local seen = promtext.read(text, function(sample) note(devices, sample.name, sample.labels, sample.value) end,
+    { names = fields, pause = require("eirun.core.task").yield })
   return finish(devices), seen.bad
 end
 

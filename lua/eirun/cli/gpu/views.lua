@@ -77,6 +77,18 @@ local function device_rows(look, wide)
   return rows
 end
 
+-- "  MIG 0:7  1g.10gb ...", a line for each instance.
+local function instance_rows(look)
+  local rows = {}
+  for _, device in ipairs(look.devices) do
+    for _, instance in ipairs(device.mig) do
+      rows[#rows + 1] = { ("  MIG %d:%s"):format(device.index, instance.gpu_instance or "?"), instance.name or "n/a",
+        memory(instance) .. " GiB", instance.uuid or "n/a" }
+    end
+  end
+  return rows
+end
+
 local function heading(look)
   return ("driver %s, CUDA %s\n"):format(look.driver or "n/a", look.cuda or "n/a")
 end
@@ -100,6 +112,12 @@ local function json_device(look, device, fields, json)
     local value = field.get(device, look)
     object[field.name] = value == nil and json.null or value
   end
+  object.mig = json.array {}
+  for i, instance in ipairs(device.mig) do
+    object.mig[i] = { name = instance.name, uuid = instance.uuid, gpu_instance = instance.gpu_instance,
+      compute_instance = instance.compute_instance, ["memory.total"] = instance.memory_total and mib(instance.memory_total),
+      ["memory.used"] = instance.memory_used and mib(instance.memory_used) }
+  end
   return object
 end
 
@@ -113,7 +131,7 @@ end
 local function show_list(look, options)
   if options.output == "csv" then return csv(look, options.fields) end
   if options.output == "json" then return as_json(look, options.fields) end
-  return heading(look) .. M.columns(device_rows(look, options.output == "wide"))
+  return heading(look) .. M.columns(device_rows(look, options.output == "wide")) .. M.columns(instance_rows(look))
 end
 
 local process_fields = { "gpu", "uuid", "pid", "type", "memory", "sm", "memory_utilization", "gpu_instance", "name", "container", "pod" }
