@@ -129,7 +129,7 @@ end
 ---@field headers? table<string, string> lower-case names
 ---@field part_size? integer
 ---@field upload_id? string one to go on with, whoever began it
----@field hold? fun(finish: fun()) send all parts and no more; `finish` makes the object, which nobody sees before
+---@field hold? fun(finish: fun(), crc64: integer) send all parts and no more; `finish` makes the object, which nobody sees before
 
 ---@class eirun.OssReport
 ---@field files integer that are where they should be

@@ -112,3 +112,25 @@ t.test("the_next_version_is_the_one_that_an_interrupted_publish_left", with_sand
   t.eq({ publish(box, "next").version, publish(box, "next").version }, { 5, 6 })
   t.eq(box.bucket:verify({ prefix = "tensorflow/5" }).ok, true)
 end))
+
+t.test("a_file_that_changes_while_it_is_published_stops_it_before_anything_is_seen", with_sandbox(function(box)
+  local dir = assert(fs.mkdtemp "/tmp/eirun-test-model-")
+  assert(require("eirun.core.process").run { "/bin/cp", "-r", model, dir .. "/9" })
+  for _, path in ipairs { "/9/saved_model.pb", "/9/variables/variables.data-00000-of-00002" } do
+    local whole = assert(fs.read(dir .. path))
+    local function spoil() assert(fs.write(dir .. path, whole:sub(1, -2) .. string.char(whole:byte(-1) ~ 1))) end
+    local got = box.bucket.transfer -- the moment between the manifest and the parts
+    box.bucket.transfer = function(...)
+      spoil()
+      return got(...)
+    end
+    local err = t.err("conflict", function() box.bucket:publish { from = dir .. "/9", to = base } end)
+    t.match(err.message, "changed while it was published")
+    box.bucket.transfer = nil
+    t.eq(box.bucket:list { prefix = base }, {})
+    assert(fs.write(dir .. path, whole))
+  end
+  t.eq(box.bucket:publish({ from = dir .. "/9", to = base }).version, 9)
+  t.eq(box.bucket:verify({ prefix = base .. "/9", from = model }).ok, true)
+  fs.remove(dir, { recursive = true })
+end))

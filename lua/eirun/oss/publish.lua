@@ -146,11 +146,27 @@ local function unless_equal(bucket, key, crc, fn)
   if not head or head.crc64 ~= crc then error(err, 0) end
 end
 
+-- The manifest was made from other bytes: nothing of it may be seen.
+local function check_crc(file, crc)
+  if crc == file.crc then return end
+  errors.raise("conflict", ("'%s' changed while it was published"):format(file.path), { object = file.path,
+    hint = "publish again once nobody writes to it" })
+end
+
+-- What is sent is what was compared, and the server compares it again.
 local function put_whole(bucket, file)
-  unless_equal(bucket, file.key, file.crc, function()
-    local report = bucket:transfer({ { direction = "upload", key = file.key, path = file.path, size = file.size, headers = headers } }, {})
-    if report.failed[1] then error(report.failed[1].error, 0) end
-  end)
+  local text = errors.check(fs.read(file.path, WHOLE))
+  check_crc(file, crypto.crc64(text))
+  local more = { ["content-md5"] = crypto.base64(crypto.md5(text)) }
+  for name, value in pairs(headers) do more[name] = value end
+  unless_equal(bucket, file.key, file.crc, function() bucket:put(file.key, text, { headers = more }) end)
+end
+
+-- Before anything is to be seen: is every file still the one of the manifest?
+local function check_all(files)
+  task.map(files, function(file)
+    check_crc(file, file.held_crc or errors.check(fs.digest(file.path, { "crc64" }, 0, file.size)).crc64)
+  end, AT_ONCE)
 end
 
 -- Parts of all large files; each answers with the function that completes it.
@@ -159,7 +175,7 @@ local function upload_unseen(bucket, files, given)
   for _, file in ipairs(files) do
     if file.size > WHOLE then
       jobs[#jobs + 1] = { direction = "upload", key = file.key, path = file.path, size = file.size, headers = headers,
-        hold = function(finish) file.finish = finish end }
+        hold = function(finish, crc) file.finish, file.held_crc = finish, crc end }
     end
   end
   if #jobs == 0 then return { sent = 0, skipped = 0 } end
@@ -196,6 +212,7 @@ local function send(bucket, plan, given)
   local all = table.move(rest, 1, #rest, 1, {})
   all[#all + 1] = last
   local report = upload_unseen(bucket, all, given)
+  check_all(all)
   -- From here to the last line serving may see a folder that is not whole: it is as short as can be.
   task.map(rest, function(file) show_one(bucket, file) end, AT_ONCE * 2)
   bucket:put(manifest_key(plan.base, plan.version), json.encode(plan.manifest), { type = "application/json" })

@@ -2,7 +2,7 @@
 -- Snappy blocks, unpacked: literals and copies of what was written already.
 local M = {}
 
-local MOST = 64 << 20
+local MOST = 16 << 20 -- blocks of an index have 256 KiB
 
 local function preamble(text)
   local length, shift, at = 0, 0, 1
@@ -30,34 +30,47 @@ local function copy(text, at, tag)
 end
 
 -- A copy may overlap what it writes: then it repeats.
-local function repeated(out, distance, length)
-  local from = #out - distance + 1
-  if distance == 0 or from < 1 then return nil end
-  local piece = out:sub(from, math.min(from + length - 1, #out))
-  return piece:rep(length // #piece + 1):sub(1, length)
+local function repeat_bytes(bytes, n, distance, size)
+  if distance < 1 or distance > n then return nil end
+  for i = n + 1, n + size do bytes[i] = bytes[i - distance] end
+  return n + size
+end
+
+local function add_literal(bytes, n, text, from, size)
+  if from + size - 1 > #text then return nil end
+  for i = 0, size - 1 do bytes[n + i + 1] = text:byte(from + i) end
+  return n + size
+end
+
+local function as_text(bytes, n)
+  local pieces = {}
+  for i = 1, n, 4096 do pieces[#pieces + 1] = string.char(table.unpack(bytes, i, math.min(i + 4095, n))) end
+  return table.concat(pieces)
+end
+
+-- Raises where the text ends too early.
+local function unpack_all(text)
+  local length, at = preamble(text)
+  local bytes, n = {}, 0
+  while at <= #text and n <= length and length <= MOST do
+    local tag = text:byte(at)
+    local size, from, distance
+    if tag & 3 == 0 then
+      size, from = literal(text, at + 1, tag)
+      n, at = add_literal(bytes, n, text, from, size), from + size
+    else
+      size, distance, at = copy(text, at + 1, tag)
+      n = repeat_bytes(bytes, n, distance, size)
+    end
+  end
+  return n == length and as_text(bytes, n) or nil
 end
 
 ---@param text string
 ---@return string|nil data nil when it is no Snappy block
 ---Example: `snappy.unpack "\5\16hello"` is `hello`. Raises nothing.
 function M.unpack(text)
-  local ok, data = pcall(function()
-    local length, at = preamble(text)
-    if length > MOST then return nil end
-    local out = ""
-    while at <= #text do
-      local tag = text:byte(at)
-      if tag & 3 == 0 then
-        local size, from = literal(text, at + 1, tag)
-        if from + size - 1 > #text then return nil end
-        out, at = out .. text:sub(from, from + size - 1), from + size
-      else
-        local size, distance, past = copy(text, at + 1, tag)
-        out, at = out .. repeated(out, distance, size), past
-      end
-    end
-    return #out == length and out or nil
-  end)
+  local ok, data = pcall(unpack_all, text)
   return ok and data or nil
 end
 

@@ -278,8 +278,9 @@ function M.parts(lane, job, tally)
       return result
     end, job.parallel)
     check_unchanged(job)
-    if job.hold then return job.hold(finisher(job, upload_id, results, combined_crc(ops, results))) end
-    complete(job, upload_id, results, combined_crc(ops, results))
+    local whole = combined_crc(ops, results)
+    if job.hold then return job.hold(finisher(job, upload_id, results, whole), whole) end
+    complete(job, upload_id, results, whole)
   end)
   if ok and job.hold then return end
   if ok then return state:clear() end
