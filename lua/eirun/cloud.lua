@@ -84,25 +84,25 @@ end
 
 local function signed_query(call, shaped, url, keys)
   local headers = headers_of(call, shaped, url.host, keys)
-  local query = sign.sign { method = shaped.method, path = shaped.path, query = shaped.query, headers = headers, body = shaped.body,
+  local query, digest = sign.sign { method = shaped.method, path = shaped.path, query = shaped.query, headers = headers, body = shaped.body,
     key_id = keys.access_key_id, key_secret = keys.access_key_secret }
   headers.host = nil
-  return query, headers
+  return query, headers, digest
 end
 
 -- A new date, nonce and signature for every attempt. What is left of the call's time ends the attempt, too.
 local function request_of(call, shaped, url, credentials, deadline)
-  local query, headers
+  local query, headers, digest
   if call.anonymous then
     query, headers = anonymous_query(call, shaped)
   else
-    query, headers = signed_query(call, shaped, url, credentials:get())
+    query, headers, digest = signed_query(call, shaped, url, credentials:get())
   end
   return {
     method = shaped.method, headers = headers, body = shaped.body, connect_timeout = CONNECT_SECONDS,
     timeout = math.max(0.001, math.min(READ_SECONDS, deadline - task.now())),
     url = url.scheme .. "://" .. url.host .. shaped.path .. (query ~= "" and "?" .. query or ""),
-  }
+  }, digest
 end
 
 local months = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12 }
@@ -151,6 +151,14 @@ local function unreachable(run, err)
   return failed
 end
 
+-- The server tells what it signed: when that is what we signed, the secret differs; else the request was changed on its way.
+local function signature_hint(err, digest)
+  local theirs = err.message:match("ACS3%-HMAC%-SHA256%s+(%x+)")
+  if not theirs or not digest then return nil end
+  if theirs == digest then return "the server signed the same request: the access key's secret is wrong" end
+  return "the server saw another request than was sent: a proxy or gateway changed it (host, path, query, headers or body)"
+end
+
 -- Others of this program wait for the same product, and the call's time will be over before its turn comes.
 local function no_turn(run)
   local err = run.refusal or errors.new("throttled", ("%s: %s is throttled, and this call's time is over before its turn"):format(
@@ -161,7 +169,8 @@ end
 
 local function attempt(run)
   if not throttle.enter(run.bucket, run.deadline) then return nil, no_turn(run) end
-  local reply, err = run.client:request(request_of(run.call, run.shaped, run.url, run.credentials, run.deadline))
+  local request, digest = request_of(run.call, run.shaped, run.url, run.credentials, run.deadline)
+  local reply, err = run.client:request(request)
   if not reply then return nil, unreachable(run, err) end
   if reply.status < 300 then
     throttle.passed(run.bucket)
@@ -173,6 +182,7 @@ local function attempt(run)
     throttle.refused(run.bucket, failed.retry_after)
     run.refusal = failed
   end
+  if failed.code == "SignatureDoesNotMatch" then failed.hint = signature_hint(failed, digest) or failed.hint end
   cure(failed, reply, run)
   return nil, failed
 end

@@ -4,6 +4,7 @@ local t = require "eirun.test"
 local cloud = require "eirun.cloud"
 local codes = require "eirun.cloud.codes"
 local credentials = require "eirun.credentials"
+local crypto = require "eirun.core.crypto"
 local fake = require "lib_fake"
 local json = require "eirun.core.json"
 local products = require "eirun.cloud.products"
@@ -244,5 +245,22 @@ t.test("a_server_that_never_answers_costs_no_more_than_the_calls_time", function
     t.ok(task.now() - began < 3, "it took " .. task.now() - began .. " s")
     t.eq({ err.operation, err.uncertain }, { "DescribeRegions", true })
     never:set()
+  end)
+end)
+
+t.test("a_signature_that_is_refused_is_explained_by_what_the_server_signed", function()
+  local acs3 = require "sandbox.cloud.acs3"
+  local changed = false
+  fake.with(function(call)
+    local parsed = acs3.parse(call.headers:get "authorization")
+    local query = {}
+    for key, value in pairs(call.query) do query[#query + 1] = { key, changed and value .. "x" or value } end
+    local _, text = acs3.verify({ method = call.method, path = call.path, query = query,
+      body_sha = crypto.hex(crypto.sha256(call.body)), header_values = function(name) return call.headers:list(name) end }, parsed, "x")
+    return 400, { Code = "SignatureDoesNotMatch", Message = "Specified signature does not match. server string to sign is:" .. text }
+  end, function()
+    t.match(t.err("denied", function() cloud.rpc("ecs", "DescribeRegions") end).hint, "the access key's secret is wrong")
+    changed = true
+    t.match(t.err("denied", function() cloud.rpc("ecs", "DescribeRegions") end).hint, "a proxy or gateway changed it")
   end)
 end)

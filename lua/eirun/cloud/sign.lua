@@ -72,15 +72,17 @@ end
 ---Sets `x-acs-content-sha256` and `authorization` among the headers.
 ---@param request eirun.AcsRequest
 ---@return string query as it was signed and has to be sent
+---@return string digest of the canonical request: a server that refuses the signature tells its own
 ---Example: see `eirun.cloud`, its only caller. Never raises on good types.
 function M.sign(request)
   local headers, body = request.headers, request.body
   headers["x-acs-content-sha256"] = body and crypto.hex(crypto.sha256(body)) or NO_BODY
   local canonical, signed, query = M.canonical(request)
-  local to_sign = ALGORITHM .. "\n" .. crypto.hex(crypto.sha256(canonical))
+  local digest = crypto.hex(crypto.sha256(canonical))
+  local to_sign = ALGORITHM .. "\n" .. digest
   local signature = crypto.hex(crypto.hmac_sha256(request.key_secret, to_sign))
   headers["authorization"] = ALGORITHM .. " Credential=" .. request.key_id .. ",SignedHeaders=" .. signed .. ",Signature=" .. signature
-  return query
+  return query, digest
 end
 
 return M
