@@ -430,9 +430,9 @@ function M.run(opts)
 end
 
 ---Finds the highest rate at which the thresholds hold.
----@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10, or what can be judged) and `high`
----(default 100000) requests a second; `seconds` of each trial (10); `pause` between trials (1); `precision`, the share that the answer
----may be off (0.05); `tried`, called with each trial
+---@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10, or what can be
+---judged) and `high` (default 100000) requests a second; `seconds` of each trial (10); `pause` between trials (1); `precision`, the share
+---that the answer may be off (0.05); `tried`, called with each trial
 ---@return {rate: number, breaks_at?: number, limited: boolean, by_generator?: string, trials: table[]} rate is 0 when even `low` breaks
 --- them; it has held twice, or by far; breaks_at: the lowest rate that did not hold; limited: `high` still holds; by_generator: the last
 --- rate broke because requests could not be sent in time, so the limit is not the server's

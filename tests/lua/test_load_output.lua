@@ -18,7 +18,11 @@ t.test("a_plan_is_read_from_one_line", function()
     { kind = "ramp", from = 0, to = 60, duration = 120 }, { kind = "hold", rate = 60, duration = 720 },
     { kind = "pause", duration = 10 }, { kind = "ramp", from = 60, to = 0.5, duration = 60 },
   })
-  local bad = { { "60", 3, "expected .. or :" }, { "60:2m 5:1m", 7, "expected a comma" }, { "x:1m", 1, "expected a number" },
+  t.eq(plantext.plan "10..50/5:1m,sine:5..50/30s:2m,spike:0..90:30s", {
+    { kind = "steps", from = 10, to = 50, steps = 5, duration = 60 }, { kind = "sine", rate = 5, peak = 50, period = 30, duration = 120 },
+    { kind = "spike", rate = 0, peak = 90, duration = 30 },
+  })
+  local bad = { { "sine:5:1m", 7, "expected .. and the peak" }, { "sine:5..9:1m", 10, "the time of one wave" }, { "60", 3, "expected .. or :" }, { "60:2m 5:1m", 7, "expected a comma" }, { "x:1m", 1, "expected a number" },
     { "0..:1m", 4, "expected a number" }, { "60:2d", 5, "expected ms, s, m or h" }, { "60:1m,", 7, "expected a number" } }
   for _, case in ipairs(bad) do
     local err = t.err("invalid", plantext.plan, case[1])

@@ -41,24 +41,51 @@ function M.duration(text)
   return seconds
 end
 
+local function range_at(text, at)
+  local from, to
+  from, at = number_at("plan", text, at)
+  if not text:find("^%.%.", at) then return from, nil, at end
+  to, at = number_at("plan", text, at + 2)
+  return from, to, at
+end
+
+local function waves_at(text, at, kind)
+  local phase = { kind = kind }
+  phase.rate, phase.peak, at = range_at(text, at)
+  if not phase.peak then refuse("plan", text, at, "expected .. and the peak") end
+  if kind == "sine" then
+    if text:sub(at, at) ~= "/" then refuse("plan", text, at, "expected / and the time of one wave") end
+    phase.period, at = duration_at("plan", text, at + 1)
+  end
+  return phase, at
+end
+
+local function rates_at(text, at)
+  local from, to
+  from, to, at = range_at(text, at)
+  if not to then return { kind = "hold", rate = from }, at end
+  local steps = text:match("^/(%d+)", at)
+  if not steps then return { kind = "ramp", from = from, to = to }, at end
+  return { kind = "steps", from = from, to = to, steps = math.tointeger(tonumber(steps)) }, at + 1 + #steps
+end
+
 local function phase_at(text, at)
-  local phase = {}
-  if text:find("^pause", at) then
-    phase.kind, at = "pause", at + 5
+  local phase
+  local word, after = text:match("^(%a+):?()", at)
+  if word == "pause" then
+    phase, at = { kind = "pause" }, at + 5
+  elseif word == "sine" or word == "spike" then
+    phase, at = waves_at(text, after, word)
   else
-    phase.kind = "hold"
-    phase.rate, at = number_at("plan", text, at)
-    if text:find("^%.%.", at) then
-      phase.kind, phase.from, phase.rate = "ramp", phase.rate, nil
-      phase.to, at = number_at("plan", text, at + 2)
-    end
+    phase, at = rates_at(text, at)
   end
   if text:sub(at, at) ~= ":" then refuse("plan", text, at, phase.kind == "hold" and "expected .. or :" or "expected :") end
   phase.duration, at = duration_at("plan", text, at + 1)
   return phase, at
 end
 
----Reads a plan: phases with commas between, each `RATE:DURATION`, `FROM..TO:DURATION` or `pause:DURATION`.
+---Reads a plan: phases with commas between, each `RATE:DURATION`, `FROM..TO:DURATION`, `FROM..TO/STEPS:DURATION`,
+---`sine:FROM..PEAK/PERIOD:DURATION`, `spike:FROM..PEAK:DURATION` or `pause:DURATION`.
 ---@param text string
 ---@return eirun.LoadPhase[]
 ---Example: `plantext.plan "0..60:2m, 60:12m"`. Raises kind "invalid" with `column` and `excerpt`.
