@@ -22,7 +22,9 @@ t.test("a_plan_is_read_from_one_line", function()
     { kind = "steps", from = 10, to = 50, steps = 5, duration = 60 }, { kind = "sine", rate = 5, peak = 50, period = 30, duration = 120 },
     { kind = "spike", rate = 0, peak = 90, duration = 30 },
   })
-  local bad = { { "sine:5:1m", 7, "expected .. and the peak" }, { "sine:5..9:1m", 10, "the time of one wave" }, { "60", 3, "expected .. or :" }, { "60:2m 5:1m", 7, "expected a comma" }, { "x:1m", 1, "expected a number" },
+  local bad = { { "sine:5:1m", 7, "expected .. and the peak" }, { "sine:5..9:1m", 10, "the time of one wave" },
+    { "60", 3, "expected .. or :" },
+    { "60:2m 5:1m", 7, "expected a comma" }, { "x:1m", 1, "expected a number" },
     { "0..:1m", 4, "expected a number" }, { "60:2d", 5, "expected ms, s, m or h" }, { "60:1m,", 7, "expected a number" } }
   for _, case in ipairs(bad) do
     local err = t.err("invalid", plantext.plan, case[1])

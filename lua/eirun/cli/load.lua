@@ -5,7 +5,7 @@ local M = {}
 M.options = {
   { name = "rate", arg = "N", help = "requests a second, for --duration" },
   { name = "duration", arg = "TIME", help = "how long, as 90s or 1m30s (default 10s)" },
-  { name = "plan", arg = "PLAN", 
+  { name = "plan", arg = "PLAN",
     help = "phases instead of --rate: 0..60:2m, 60:12m, pause:10s, 10..50/5:1m (steps), sine:5..50/30s:2m, spike:5..90:30s" },
   { name = "connections", arg = "N", short = "c", type = "integer",
     help = "closed loop: N connections, each sends when it was answered" },
