@@ -403,7 +403,8 @@ static int l_store_facts(lua_State *L) {
     lua_createtable(L, 0, 5);
     lua_pushinteger(L, (lua_Integer)store->count);
     lua_setfield(L, -2, "count");
-    lua_pushinteger(L, (lua_Integer)(store->bytes + store->slot_count * sizeof *store->slots));
+    size_t bytes = store->bytes + store->slot_count * sizeof *store->slots;
+    lua_pushinteger(L, (lua_Integer)bytes);
     lua_setfield(L, -2, "bytes");
     lua_pushinteger(L, (lua_Integer)store->events);
     lua_setfield(L, -2, "events");
