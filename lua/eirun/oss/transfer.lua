@@ -12,13 +12,19 @@ local upload = require "eirun.oss.upload"
 
 local M = {}
 
-local JOBS, PARALLEL, MOST_CONNECTIONS = 16, 4, 32
+local JOBS, PARALLEL, MOST_CONNECTIONS = 16, 4, 256
 local LOOK = 0.2 -- seconds between two pictures
 
+local function between(least, most, says)
+  return function(n) return (n < least or n > most) and "must be " .. says or nil end
+end
+
 local rules = {
-  jobs = { type = "integer" }, parallel = { type = "integer" }, part_size = { type = "integer" }, bandwidth_limit = { type = "number" },
+  jobs = { type = "integer", check = between(1, MOST_CONNECTIONS, "1 to 256") },
+  parallel = { type = "integer", check = between(1, MOST_CONNECTIONS, "1 to 256") },
+  part_size = { type = "integer", check = between(100 * 1024, 5 << 30, "100 KB to 5 GB") },
+  bandwidth_limit = { type = "number", check = between(1024, math.huge, "at least 1,024 bytes a second") },
   on_progress = { type = "function" }, resume = { type = "boolean" }, stop_on_error = { type = "boolean" },
-    connections = { type = "integer" },
 }
 
 -- All files of the batch would meet these.
@@ -58,10 +64,20 @@ local function ended(batch, job, err)
   batch.room:set()
 end
 
+local function wait_for_room(batch, what, most)
+  while batch[what] > most do
+    batch.room:clear()
+    batch.room:wait()
+  end
+end
+
 local function in_its_own_task(batch, job, fn, ...)
   local args = table.pack(...)
+  wait_for_room(batch, "tasks", batch.jobs - 1)
+  batch.tasks = batch.tasks + 1
   batch.spawn(function()
     local ok, err = pcall(fn, batch.lane, job, batch.tally, table.unpack(args, 1, args.n))
+    batch.tasks = batch.tasks - 1
     ended(batch, job, not ok and errors.from(err) or nil)
     if not ok and errors.is(err, "cancelled") then error(err, 0) end
   end)
@@ -114,16 +130,9 @@ end
 
 local begin = { upload = begin_upload, download = begin_download }
 
-local function wait_for_room(batch, most)
-  while batch.active > most do
-    batch.room:clear()
-    batch.room:wait()
-  end
-end
-
 local function pump(batch, jobs)
   for given in jobs do
-    wait_for_room(batch, batch.jobs - 1)
+    wait_for_room(batch, "active", batch.depth - 1)
     local job = prepared(batch, given)
     batch.tally:add(job)
     if not batch.stopped then
@@ -133,7 +142,7 @@ local function pump(batch, jobs)
     end
   end
   batch.tally.complete_list = true
-  wait_for_room(batch, 0)
+  wait_for_room(batch, "active", 0)
 end
 
 local function show(batch, on_progress)
@@ -164,13 +173,15 @@ function M.run(bucket, jobs, opts)
   opts = opts or {}
   spec.check("transfer", opts, rules)
   local files, parallel = opts.jobs or JOBS, opts.parallel or PARALLEL
+  local connections = math.min(opts.jobs and opts.parallel and files * parallel or math.max(files, parallel), MOST_CONNECTIONS)
+  local depth = connections == files and 2 * files or files -- a thread that is done finds the next file waiting
   local batch = setmetatable({ bucket = bucket, tally = progress.new(), jobs = files, parallel = parallel, part_size = opts.part_size,
-    resume = opts.resume ~= false, stop_on_error = opts.stop_on_error, active = 0, room = task.event(), over = task.event() }, Batch)
+    resume = opts.resume ~= false, stop_on_error = opts.stop_on_error, active = 0, tasks = 0, depth = depth,
+    room = task.event(), over = task.event() }, Batch)
   count(batch.tally, jobs)
   task.together(function(all)
     batch.spawn = all
-    local connections = opts.connections or (opts.jobs or opts.parallel) and files * parallel or MOST_CONNECTIONS
-    local lane <close> = lanes.open(bucket, { connections = math.min(connections, 256), bandwidth = opts.bandwidth_limit, spawn = all })
+    local lane <close> = lanes.open(bucket, { connections = connections, bandwidth = opts.bandwidth_limit, spawn = all })
     batch.lane = lane
     if opts.on_progress then all(show, batch, opts.on_progress) end
     pump(batch, iterator(jobs))
