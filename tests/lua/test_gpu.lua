@@ -225,7 +225,7 @@ end)
 t.test("gpu_wrong_words_are_wrong_usage", function()
   for _, words in ipairs { { "lists" }, { "list", "x" }, { "--query", "nam" }, { "--timeout", "no" }, { "--timeout", "nan" },
     { "--count", "0" }, { "-o", "xml" }, { "events", "--kinds", "xids" }, { "events", "x" }, { "metrics", "--listen", "a:b" },
-    { "health", "--for", "-1" } } do
+    { "health", "--for", "-1" }, { "health", "-o", "csv" }, { "events", "--query", "name" } } do
     t.eq(run("", words).code, 64, table.concat(words, " "))
   end
   t.match(run("", { "--query", "memory.usd" }).stderr, "did you mean 'memory.used'")

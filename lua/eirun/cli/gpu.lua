@@ -10,24 +10,26 @@ local format = { name = "output", short = "o", arg = "FORMAT", values = { "text"
 local plain_format = { name = "output", short = "o", arg = "FORMAT", values = { "text", "json" }, help = "text for people, or json" }
 
 M.parts = {
-  { name = "events", args = "", module = "eirun.cli.gpu.events", summary = "wait for what the driver tells: XIDs, ECC errors, lost GPUs",
+  { name = "events", args = "", alone = true, module = "eirun.cli.gpu.events",
+    summary = "wait for what the driver tells: XIDs, ECC errors, lost GPUs",
     text = { "One line an event, until it is interrupted; with -o json one object a line." },
     options = { plain_format,
       { name = "kinds", arg = "KINDS", help = "only these, as xid,ecc_uncorrected; also known: clock, performance_state, power_source" },
       { name = "count", arg = "N", type = "integer", help = "end after N events" },
       { name = "for", arg = "SECONDS", help = "end after this time" } } },
-  { name = "health", args = "", module = "eirun.cli.gpu.health", summary = "judge the GPUs by rules; exit code 4 when something is wrong",
+  { name = "health", args = "", alone = true, module = "eirun.cli.gpu.health",
+    summary = "judge the GPUs by rules; exit code 4 when something is wrong",
     text = { "The rules: XIDs, uncorrectable and growing ECC errors, rows that wait to be remapped, heat, power, lost GPUs. Each "
       .. "finding comes with the node, the pods on that GPU, and what to do. Without --for it judges what can be seen at once; XIDs are "
       .. "told only while somebody listens." },
     options = { plain_format, timeout, require_gpu,
       { name = "for", arg = "SECONDS", help = "listen so long for XIDs and growing counters before judging" },
       { name = "node", arg = "NAME", help = "name of this node in the cluster (default: NODE_NAME, or the machine's name)" } } },
-  { name = "metrics", args = "", module = "eirun.cli.gpu.metrics", summary = "Prometheus text under dcgm-exporter's names",
+  { name = "metrics", args = "", alone = true, module = "eirun.cli.gpu.metrics", summary = "Prometheus text under dcgm-exporter's names",
     options = { timeout, require_gpu,
       { name = "listen", arg = "ADDRESS",
         help = "serve it at /metrics, as 127.0.0.1:9400, :9400 or 0 for a free port, until interrupted" } } },
-  { name = "cluster", args = "", module = "eirun.cli.gpu.cluster",
+  { name = "cluster", args = "", alone = true, module = "eirun.cli.gpu.cluster",
     summary = "the GPUs of a cluster: total, allocatable, allocated, really used, by node and by serving job",
     text = { "Allocated is what pods asked for that have a node and are not finished, as `arena top node` counts. Used comes from "
       .. "dcgm-exporter, from `eirun gpu metrics --listen`, or from Prometheus; a source that does not answer is said and the "

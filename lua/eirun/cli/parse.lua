@@ -165,7 +165,8 @@ local function part_of(verb, verb_at, args)
   local word, at = first_word(args, verb_at + 1, every)
   for _, part in ipairs(verb.parts) do
     if part.name == word then
-      local options = table.move(verb.options, 1, #verb.options, #part.options + 1, table.move(part.options, 1, #part.options, 1, {}))
+      local common = part.alone and {} or verb.options -- `alone`: the verb's options are not the part's
+      local options = table.move(common, 1, #common, #part.options + 1, table.move(part.options, 1, #part.options, 1, {}))
       return { name = verb.name .. " " .. part.name, args = part.args, summary = part.summary, text = part.text, options = options,
         module = part.module }, at
     end
