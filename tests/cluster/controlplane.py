@@ -230,6 +230,20 @@ class Plane:
                 deadline = time.monotonic() + STOP_SECONDS
             time.sleep(0.05)
         self.state["pids"].pop(name, None)
+        self.wait_free(self.port(name))
+
+    @staticmethod
+    def wait_free(port):
+        """A killed program is gone from the process table a moment before its sockets are."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    one.bind(("127.0.0.1", port))
+                    return
+                except OSError:
+                    time.sleep(0.05)
 
     def restart_one(self, name, number=signal.SIGTERM, flags=None):
         """Stops (or kills) and starts one program, with other flags if given."""

@@ -38,6 +38,12 @@ local function normal(v, key)
   for k, item in pairs(v) do
     if item ~= json.null then new[k] = normal(item, type(k) == "string" and k or nil) end
   end
+  -- Several causes come in any order where Go kept their objects in a map, in the message too.
+  local causes = type(new.details) == "table" and new.details.causes
+  if causes and #causes > 1 then
+    new.message = "(several causes)"
+    table.sort(causes, function(a, b) return a.field .. a.message < b.field .. b.message end)
+  end
   if key == "managedFields" then table.sort(new, function(a, b) return writer(a) < writer(b) end) end
   return new
 end
