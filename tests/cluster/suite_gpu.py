@@ -2,9 +2,12 @@
 """eirun gpu cluster on a real control plane with made-up GPU nodes: its counts are those that this file computes from `kubectl get`."""
 import http.server
 import json
+import os
+import subprocess
 import threading
 import time
 
+import suite_arena
 from common import check, eirun, eventually, get, kubectl, namespace
 
 NAMESPACE = "gpus"
@@ -142,6 +145,29 @@ def the_counts_are_kubectls(plane, _):
     check(found["total"]["waiting"] == 1, f"total {found['total']}")
 
 
+def top_node(plane, folder):
+    """What a real arena says of the nodes, by name."""
+    place = suite_arena.home(plane, folder)
+    env = {**os.environ, "HOME": place, "ARENA_CONFIG": f"{place}/config", "KUBECONFIG": plane.kubeconfig,
+           "PATH": f"{place}/bin:{os.environ['PATH']}"}
+    result = subprocess.run([suite_arena.built(), "top", "node", "-o", "json"], capture_output=True, text=True, timeout=60, env=env)
+    check(result.returncode == 0, result.stderr)
+    found = json.loads(result.stdout)
+    return {node["name"]: node for kind in ("gpuExclusiveNodes", "gpuShareNodes") for node in found[kind]}
+
+
+def arena_top_node_says_the_same(plane, folder):
+    """But for two things: arena leaves init containers out, and shares that its own scheduler has not noted on the pod."""
+    kubectl(plane, "delete", "pod", "first-more", "-n", NAMESPACE, "--force")
+    ours, theirs = {node["name"]: node for node in view(plane, "--source", "none")["nodes"]}, top_node(plane, folder)
+    check(set(ours) == set(theirs), f"nodes {sorted(ours)} and {sorted(theirs)}")
+    for name, node in ours.items():
+        check(node["gpus"] == theirs[name]["totalGPUs"], f"{name}: {node} and {theirs[name]}")
+        check(node["gpus"] - node["allocatable"] == theirs[name]["unhealthyGPUs"], f"{name}: {node} and {theirs[name]}")
+        if node["mode"] == "exclusive":
+            check(node["allocated"] == theirs[name]["allocatedGPUs"], f"{name}: {node} and {theirs[name]}")
+
+
 def what_does_not_answer_is_said_and_the_rest_is_shown(plane, _):
     started = time.monotonic()
     found = view(plane)
@@ -203,5 +229,5 @@ def a_cordoned_node_is_shown_as_such(plane, _):
     kubectl(plane, "delete", "namespace", NAMESPACE, "--wait=false")
 
 
-TESTS = [the_counts_are_kubectls, what_does_not_answer_is_said_and_the_rest_is_shown, the_proxy_refuses_loopback_and_that_is_said,
+TESTS = [the_counts_are_kubectls, arena_top_node_says_the_same, what_does_not_answer_is_said_and_the_rest_is_shown, the_proxy_refuses_loopback_and_that_is_said,
          what_is_forbidden_is_said_and_the_rest_is_shown, a_cordoned_node_is_shown_as_such]
