@@ -2,7 +2,7 @@
 """The main job on a real control plane: real scheduler, controllers, volume binder and autoscaler; the sandbox's cloud and kubelets."""
 import os
 
-from common import ROOT, check, get, kubectl, play
+from common import ROOT, check, eventually, get, kubectl, play
 
 BERT = os.path.join(ROOT, "playbooks/bert.lua")
 
@@ -36,4 +36,11 @@ def the_registration_goes_with_the_sandbox(plane, _):
     check(found.returncode != 0 and "NotFound" in found.stderr, f"the aggregated API is still registered: {found.stdout}")
 
 
-TESTS = [the_main_job_passes, a_second_run_changes_nothing, the_registration_goes_with_the_sandbox]
+def what_it_made_can_be_deleted(plane, _):
+    kubectl(plane, "delete", "hpa,deployment", "-n", "default", "--all")
+    # No kubelet is left to confirm.
+    kubectl(plane, "delete", "pods", "-n", "default", "--all", "--grace-period=0", "--force")
+    eventually("the end of the pods", lambda: not get(plane, "pods", "-n", "default")["items"])
+
+
+TESTS = [the_main_job_passes, a_second_run_changes_nothing, the_registration_goes_with_the_sandbox, what_it_made_can_be_deleted]

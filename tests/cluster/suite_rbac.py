@@ -13,7 +13,7 @@ BERT = os.path.join(ROOT, "playbooks/bert.lua")
 SHIPPED = os.path.join(ROOT, "playbooks/bert.rbac.yaml")
 ACCOUNT = "system:serviceaccount:default:eirun-bert"
 # What is asked for only while something starts or has gone wrong: no use of it in a run that finds everything as it should be.
-NOT_EACH_TIME = {("events", "list"), ("pods/log", "get"), ("pods/proxy", "get"), ("configmaps", "list")}
+NOT_EACH_TIME = {("events", "list"), ("pods/log", "get"), ("pods/proxy", "get"), ("configmaps", "list"), ("persistentvolumes", "list")}
 # The last first: what a run meets earlier is still there.
 MADE_BY_THE_JOB = ["ingresses", "horizontalpodautoscalers", "poddisruptionbudgets", "deployments", "services", "configmaps",
                    "persistentvolumeclaims", "persistentvolumes", "secrets"]
