@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The highest rate at which every threshold holds: doubling until one breaks, then bisection. A rate whose figures are near their
--- limits is tried until two trials agree, so one bad moment of a machine decides nothing, and the answer itself has held twice.
+-- The highest rate at which every threshold holds: doubling until one breaks, then bisection. A rate that breaks, or holds
+-- but just, is tried until two trials agree, so one bad moment of a machine decides nothing, and the answer itself has held twice.
 local errors = require "eirun.errors"
 local results = require "eirun.load.result"
 local spec = require "eirun.spec"
@@ -35,17 +35,14 @@ local function split(opts)
   return spec.check("load.find_max", own, rules), rest
 end
 
--- Far from every limit, on the one side or with some figure on the other.
+-- Kept by far, every one of them.
 local function is_clear(result)
-  if not result.valid then return false end
-  local all_kept = true
   for _, verdict in ipairs(result.thresholds) do
     local distance = verdict.value and verdict.limit > 0 and verdict.value / verdict.limit or 1
     if verdict.text:find ">" then distance = 1 / math.max(distance, 1e-9) end
-    if distance > 1.5 then return true end
-    all_kept = all_kept and distance < 0.7
+    if distance >= 0.7 then return false end
   end
-  return all_kept
+  return result.valid
 end
 
 -- One trial; the first tenth warms up and is not judged.
@@ -78,7 +75,7 @@ end
 -- Two of three.
 local function holds(search, rate)
   local trial = judged(search, rate)
-  if trial.clear then return trial.ok end
+  if trial.clear and trial.ok then return true end -- one bad moment may break a rate by far
   local votes = trial.ok and 1 or -1
   for _ = 1, 2 do
     votes = votes + (judged(search, rate).ok and 1 or -1)
