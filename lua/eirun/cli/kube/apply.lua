@@ -5,7 +5,7 @@ local errors = require "eirun.errors"
 local face = require "eirun.cli.kube.face"
 local task = require "eirun.task"
 
-local PARALLEL = 16
+local PARALLEL = 32
 
 -- Says each result when its turn has come.
 local function in_order()
