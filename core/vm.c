@@ -95,6 +95,15 @@ static const struct er_embedded *find_embedded(const char *name) {
     return NULL;
 }
 
+// Compiled code is good for the very library that compiled it; beside another one the text is compiled here.
+static int load_embedded(lua_State *L, const struct er_embedded *module) {
+    extern const char lua_ident[];
+    if (strcmp(lua_ident, er_embedded_lua) == 0) {
+        return luaL_loadbufferx(L, module->compiled, module->compiled_length, module->chunk, "b");
+    }
+    return luaL_loadbufferx(L, module->source, module->length, module->chunk, "t");
+}
+
 static int searcher_embedded(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
     const struct er_embedded *module = find_embedded(name);
@@ -102,7 +111,7 @@ static int searcher_embedded(lua_State *L) {
         lua_pushfstring(L, "no module '%s' in the program", name);
         return 1;
     }
-    if (luaL_loadbufferx(L, module->source, module->length, module->chunk, "t") != LUA_OK) {
+    if (load_embedded(L, module) != LUA_OK) {
         return lua_error(L);
     }
     lua_pushstring(L, module->chunk);

@@ -11,6 +11,7 @@
 #include <lauxlib.h>
 
 const struct er_embedded er_embedded[] = {{0}}; // modules come from EIRUN_LUA_DIR
+const char er_embedded_lua[] = "";
 
 struct script {
     const char *text;                // a module that returns a function

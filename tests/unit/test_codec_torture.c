@@ -14,6 +14,7 @@
 #include <yaml.h>
 
 const struct er_embedded er_embedded[] = {{0}}; // none of these chunks requires a Lua module
+const char er_embedded_lua[] = "";
 
 enum { MOST_ALLOCATIONS = 20000 };
 

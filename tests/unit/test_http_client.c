@@ -10,6 +10,7 @@
 #include <signal.h>
 
 const struct er_embedded er_embedded[] = {{0}}; // no Lua here
+const char er_embedded_lua[] = "";
 
 // ---- client
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 const struct er_embedded er_embedded[] = {{0}}; // no Lua here
+const char er_embedded_lua[] = "";
 
 static const int64_t second = INT64_C(1000000000);
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 const struct er_embedded er_embedded[] = {{0}};
+const char er_embedded_lua[] = "";
 
 static const int64_t MS = 1000000;
 
