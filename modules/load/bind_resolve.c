@@ -98,7 +98,7 @@ static void push_places(lua_State *L, const char *const *addresses, size_t count
 static void push_place(lua_State *L, const char *address, lua_Integer port) { push_places(L, &address, 1, port); }
 
 static void push_found(lua_State *L, const struct lookup *lookup, lua_Integer port) {
-    const char *addresses[ER_LOAD_ADDRESSES];
+    const char *addresses[ER_LOAD_ADDRESSES] = {NULL};
     for (size_t i = 0; i < lookup->count; i++) {
         addresses[i] = lookup->addresses[i];
     }
