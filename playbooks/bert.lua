@@ -113,7 +113,7 @@ return play.book {
 
     p:wait("the model answers", { timeout = 600 }, function()
       app:wait_answer(web, request)
-      hpa:wait_metric()
+      hpa:wait_metric { ask = function() app:wait_answer(web, request) end }
     end)
 
     local result

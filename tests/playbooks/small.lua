@@ -81,8 +81,9 @@ return play.book {
       return k8s:ensure_ingress { name = arg.name, host = arg.host, service = app, port = app.port }
     end)
     p:step("answer", function()
-      app:wait_answer(web, serve.sample "playbooks/models/chnsenticorp/sample.json")
-      hpa:wait_metric()
+      local request = serve.sample "playbooks/models/chnsenticorp/sample.json"
+      app:wait_answer(web, request)
+      hpa:wait_metric { ask = function() app:wait_answer(web, request) end }
     end)
     p:report { replicas = app:replicas() }
   end,

@@ -107,14 +107,19 @@ local function look_at_metric(k8s, name, patience, seconds)
     { object = who(name), code = active.reason, hint = NO_METRIC })
 end
 
----Waits until the autoscaler gets its metric. Call it when requests have been answered: before the first one there is none.
----@param seconds? number how long to hope, default 120
+---Waits until the autoscaler gets its metric. Without requests there is none: `ask` sends some while it waits.
+---@param opts? {seconds?: number, ask?: fun()} seconds: how long to hope, default 120; ask: called at each look
 ---@return table object
----Example: `hpa:wait_metric()`. Raises "invalid", quoting the controller's event, when the metric does not come.
-function Hpa:wait_metric(seconds)
-  local patience = wait.patience()
-  seconds = seconds or 120
-  return wait.until_well(who(self.name), seconds + 60, function() return look_at_metric(self.k8s, self.name, patience, seconds) end)
+---Example: `hpa:wait_metric { ask = function() app:wait_answer(web) end }`. Raises "invalid", quoting the controller's event, when the
+---metric does not come, and what `ask` raises.
+function Hpa:wait_metric(opts)
+  opts = opts or {}
+  local patience, seconds = wait.patience(), opts.seconds or 120
+  return wait.until_well(who(self.name), seconds + 60, function()
+    local found, missing = look_at_metric(self.k8s, self.name, patience, seconds)
+    if not found and opts.ask then opts.ask() end
+    return found, missing
+  end)
 end
 
 ---Makes an autoscaler on an external metric; waits until the controller has taken it up.
