@@ -101,6 +101,28 @@ local function as_object(contents)
     class = xml.text(contents, "StorageClass") }
 end
 
+---The objects below a prefix, a page of at most 1,000 at a time, in byte order of their keys.
+---@param opts? {prefix?: string, delimiter?: string, start_after?: string}
+---@return fun(): eirun.Object[]|nil, string[] next_page objects, and folders with a delimiter; nil after the last page
+---Example: `for objects in bucket:pages { prefix = "bert/" } do print(#objects) end`.
+---Raises "not_found" for no such bucket, "denied" without the right, when a page is asked for.
+function Bucket:pages(opts)
+  opts = opts or {}
+  local token, over = nil, false
+  return function()
+    if over then return nil end
+    local query = { ["list-type"] = "2", prefix = opts.prefix ~= "" and opts.prefix or nil, delimiter = opts.delimiter, ["max-keys"] = 1000,
+      ["encoding-type"] = "url", ["start-after"] = not token and opts.start_after or nil, ["continuation-token"] = token }
+    local page = service.element(call(self, { method = "GET", verb = "list", query = query }), "ListBucketResult")
+    local objects, folders = {}, {}
+    for i, contents in ipairs(page.Contents or {}) do objects[i] = as_object(contents) end
+    for i, folder in ipairs(page.CommonPrefixes or {}) do folders[i] = unescape(xml.text(folder, "Prefix") or "") end
+    token = xml.text(page, "IsTruncated") == "true" and xml.text(page, "NextContinuationToken") or nil
+    over = token == nil
+    return objects, folders
+  end
+end
+
 ---All objects below a prefix, page by page, in byte order of their keys.
 ---@param opts? {prefix?: string, delimiter?: string, start_after?: string}
 ---@return eirun.Object[]
@@ -108,16 +130,11 @@ end
 ---Example: `for _, o in ipairs(bucket:list { prefix = "bert/" }) do print(o.key, o.size) end`.
 ---Raises "not_found" for no such bucket, "denied" without the right.
 function Bucket:list(opts)
-  opts = opts or {}
-  local objects, folders, token = {}, {}, nil
-  repeat
-    local query = { ["list-type"] = "2", prefix = opts.prefix ~= "" and opts.prefix or nil, delimiter = opts.delimiter, ["max-keys"] = 1000,
-      ["encoding-type"] = "url", ["start-after"] = not token and opts.start_after or nil, ["continuation-token"] = token }
-    local page = service.element(call(self, { method = "GET", verb = "list", query = query }), "ListBucketResult")
-    for _, contents in ipairs(page.Contents or {}) do objects[#objects + 1] = as_object(contents) end
-    for _, folder in ipairs(page.CommonPrefixes or {}) do folders[#folders + 1] = unescape(xml.text(folder, "Prefix") or "") end
-    token = xml.text(page, "IsTruncated") == "true" and xml.text(page, "NextContinuationToken") or nil
-  until not token
+  local objects, folders = {}, {}
+  for more, more_folders in self:pages(opts) do
+    table.move(more, 1, #more, #objects + 1, objects)
+    table.move(more_folders, 1, #more_folders, #folders + 1, folders)
+  end
   return objects, folders
 end
 

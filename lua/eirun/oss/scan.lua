@@ -68,4 +68,64 @@ function M.folder(folder, wanted)
   return state.files, state.problems
 end
 
+-- The names of a folder in the order of the keys below it: a folder's name counts with its slash.
+local function in_key_order(state, folder)
+  local names, err = fs.list(folder)
+  if not names then
+    problem(state, folder, err)
+    return {}
+  end
+  for i, name in ipairs(names) do
+    local stat = fs.stat(folder .. "/" .. name)
+    if stat and stat.type == "directory" then names[i] = name .. "/" end
+  end
+  table.sort(names)
+  return names
+end
+
+local function step_into(state, path, prefix)
+  state.stack[#state.stack + 1] = { path = path, prefix = prefix, names = in_key_order(state, path), at = 0 }
+end
+
+local function look(state, place, name)
+  local path = place.path .. "/" .. name:gsub("/$", "")
+  if name:sub(-1) == "/" then
+    if leads_back(path, fs.realpath(place.path) or place.path) then return refuse(state, path, "is a link to a folder that holds it") end
+    return step_into(state, path, place.prefix .. name)
+  end
+  local relative = place.prefix .. name
+  if not state.wanted(relative) then return nil end
+  local stat, err = fs.stat(path)
+  if not stat then return problem(state, path, err) end
+  if stat.type ~= "file" then return refuse(state, path, "is neither a file nor a folder") end
+  return { path = path, name = name, relative = relative, size = stat.size }
+end
+
+---The files below a folder one by one, in the order of their keys; no more than one folder's names are kept.
+---@param folder string
+---@param wanted? fun(relative: string): boolean
+---@return fun(): eirun.LocalFile|nil
+---@return {path: string, error: eirun.Error}[] problems grows while the files are gone through
+---Example: `for file in scan.each "models" do print(file.relative) end`. Raises "not_found" for no such folder, "invalid" for a file.
+function M.each(folder, wanted)
+  local stat, err = fs.stat(folder)
+  if not stat then error(err, 0) end
+  if stat.type ~= "directory" then errors.raise("invalid", ("'%s' is not a folder"):format(folder), { object = folder }) end
+  local state = { stack = {}, problems = {}, wanted = wanted or function() return true end }
+  step_into(state, #folder > 1 and folder:gsub("/+$", "") or folder, "")
+  return function()
+    while #state.stack > 0 do
+      local place = state.stack[#state.stack]
+      place.at = place.at + 1
+      local name = place.names[place.at]
+      if not name then
+        state.stack[#state.stack] = nil
+      else
+        local file = look(state, place, name)
+        if file then return file end
+      end
+    end
+  end, state.problems
+end
+
 return M

@@ -17,7 +17,10 @@ local M = {}
 
 local COMPARED_AT_ONCE, COPIED_AT_ONCE = 8, 16
 
-local function new_plan(side)
+---@param side "objects"|"files" what deleting would delete
+---@return eirun.SyncPlan empty
+---Raises nothing.
+function M.new_plan(side)
   return { send = {}, same = 0, same_bytes = 0, same_keys = {}, delete = {}, delete_side = side, problems = {}, bytes = 0,
     source_empty = true, found = 0 }
 end
@@ -26,7 +29,13 @@ local function problem(plan, path, text)
   plan.problems[#plan.problems + 1] = { path = path, error = errors.new("invalid", text, { object = path }) }
 end
 
-local function below(prefix, objects, wanted)
+---Objects of a listing by their names below a prefix; folders' own marks are left out.
+---@param prefix string
+---@param objects eirun.Object[]
+---@param wanted fun(relative: string): boolean
+---@return table<string, eirun.Object>
+---Raises nothing.
+function M.below(prefix, objects, wanted)
   local found = {}
   for _, object in ipairs(objects) do
     local relative = object.key:sub(#prefix + 1)
@@ -65,26 +74,16 @@ local function leftovers(plan, there, prefix, delete)
   end
 end
 
----@class eirun.SyncOptions
----@field filter? {[1]: "include"|"exclude", [2]: string}[]
----@field delete? boolean
----@field always? boolean send also what is equal
----@field headers? table<string, string>
-
----What an upload of a folder would do.
+---Decides about files of a folder beside objects of a listing: what is to be sent goes into the plan, what no file has stays in `there`.
+---@param plan eirun.SyncPlan
 ---@param bucket eirun.Bucket
----@param folder string
+---@param files eirun.LocalFile[]
+---@param there table<string, eirun.Object> by name below the prefix; those that have a file are taken out
 ---@param prefix string
----@param opts? eirun.SyncOptions
----@return eirun.SyncPlan
----Example: `#sync.plan_upload(bucket, "bert/3", "models/bert/3/").send`. Raises as `scan.folder` and `bucket:list`.
-function M.plan_upload(bucket, folder, prefix, opts)
-  opts = opts or {}
-  local plan, wanted, jobs = new_plan "objects", glob.filter(opts.filter), {}
-  local files
-  files, plan.problems = scan.folder(folder, wanted)
-  plan.source_empty = #files == 0
-  local there = below(prefix, bucket:list { prefix = prefix }, wanted)
+---@param opts eirun.SyncOptions
+---Raises what comparing raises.
+function M.match_files(plan, bucket, files, there, prefix, opts)
+  local jobs = {}
   for _, file in ipairs(files) do
     local key = prefix .. file.relative
     local why = paths.bad_key(key)
@@ -100,22 +99,13 @@ function M.plan_upload(bucket, folder, prefix, opts)
     job.replaces = job.other and job.other.size
     return not opts.always and job.other and compare.same(bucket, job, job.other)
   end)
-  leftovers(plan, there, prefix, opts.delete)
-  return plan
 end
 
--- Files that are no object's any more.
-local function extra_files(plan, folder, wanted, kept)
-  if not fs.stat(folder) then return end
-  local files, problems = scan.folder(folder, wanted)
-  for _, file in ipairs(files) do
-    if not kept[file.relative] then plan.delete[#plan.delete + 1] = file.path end
-  end
-  table.move(problems, 1, #problems, #plan.problems + 1, plan.problems)
-end
-
--- A file where another object needs a folder, and the like: said before anything is written.
-local function check_nesting(plan, objects)
+---A file where another object needs a folder, and the like: said before anything is written.
+---@param plan eirun.SyncPlan
+---@param objects table<string, eirun.Object>
+---Raises nothing.
+function M.check_nesting(plan, objects)
   for relative in pairs(objects) do
     for at in relative:gmatch "()/" do
       local parent = relative:sub(1, at - 1)
@@ -128,19 +118,16 @@ local function check_nesting(plan, objects)
   end
 end
 
----What a download of a prefix would do.
+---Decides about objects of a listing beside the files of a folder.
+---@param plan eirun.SyncPlan
 ---@param bucket eirun.Bucket
----@param prefix string names begin after it
+---@param objects table<string, eirun.Object> by name below the prefix
 ---@param folder string
----@param opts? eirun.SyncOptions|{listing?: string} `listing`: the prefix that is listed, where it is longer than `prefix`
----@return eirun.SyncPlan
----Example: `sync.plan_download(bucket, "models/bert/3/", "/tmp/bert").bytes`. Raises as `bucket:list`.
-function M.plan_download(bucket, prefix, folder, opts)
-  opts = opts or {}
-  local plan, wanted, jobs = new_plan "files", glob.filter(opts.filter), {}
-  local objects = below(prefix, bucket:list { prefix = opts.listing or prefix }, wanted)
-  plan.source_empty = next(objects) == nil
-  check_nesting(plan, objects)
+---@param opts eirun.SyncOptions
+---Raises what comparing raises.
+function M.match_objects(plan, bucket, objects, folder, opts)
+  local jobs = {}
+  M.check_nesting(plan, objects)
   for _, relative in ipairs(sorted(objects)) do
     local object, why = objects[relative], paths.bad_file(relative)
     if why then
@@ -155,6 +142,57 @@ function M.plan_download(bucket, prefix, folder, opts)
     job.replaces = stat and stat.size
     return not opts.always and stat and stat.type == "file" and stat.size == job.size and compare.same(bucket, job, job.other)
   end)
+end
+
+---@class eirun.SyncOptions
+---@field filter? {[1]: "include"|"exclude", [2]: string}[]
+---@field delete? boolean
+---@field always? boolean send also what is equal
+---@field headers? table<string, string>
+
+---What an upload of a folder would do.
+---@param bucket eirun.Bucket
+---@param folder string
+---@param prefix string
+---@param opts? eirun.SyncOptions
+---@return eirun.SyncPlan
+---Example: `#sync.plan_upload(bucket, "bert/3", "models/bert/3/").send`. Raises as `scan.folder` and `bucket:list`.
+function M.plan_upload(bucket, folder, prefix, opts)
+  opts = opts or {}
+  local plan, wanted = M.new_plan "objects", glob.filter(opts.filter)
+  local files
+  files, plan.problems = scan.folder(folder, wanted)
+  plan.source_empty = #files == 0
+  local there = M.below(prefix, bucket:list { prefix = prefix }, wanted)
+  M.match_files(plan, bucket, files, there, prefix, opts)
+  leftovers(plan, there, prefix, opts.delete)
+  return plan
+end
+
+-- Files that are no object's any more.
+local function extra_files(plan, folder, wanted, kept)
+  if not fs.stat(folder) then return end
+  local files, problems = scan.folder(folder, wanted)
+  for _, file in ipairs(files) do
+    if not kept[file.relative] then plan.delete[#plan.delete + 1] = file.path end
+  end
+  table.move(problems, 1, #problems, #plan.problems + 1, plan.problems)
+end
+
+---What a download of a prefix would do.
+---@param bucket eirun.Bucket
+---@param prefix string names begin after it
+---@param folder string
+---@param opts? eirun.SyncOptions|{listing?: string, objects?: eirun.Object[]} `listing`: the prefix that is listed, where it is longer than
+--- `prefix`; `objects`: what that listing has told already
+---@return eirun.SyncPlan
+---Example: `sync.plan_download(bucket, "models/bert/3/", "/tmp/bert").bytes`. Raises as `bucket:list`.
+function M.plan_download(bucket, prefix, folder, opts)
+  opts = opts or {}
+  local plan, wanted = M.new_plan "files", glob.filter(opts.filter)
+  local objects = M.below(prefix, opts.objects or bucket:list { prefix = opts.listing or prefix }, wanted)
+  plan.source_empty = next(objects) == nil
+  M.match_objects(plan, bucket, objects, folder, opts)
   if opts.delete then extra_files(plan, folder, wanted, objects) end
   return plan
 end
@@ -173,10 +211,10 @@ function M.plan_copy(from, prefix, to, to_prefix, opts)
   if from.name == to.name and (to_prefix:sub(1, #listing) == listing or (opts.delete and listing:sub(1, #to_prefix) == to_prefix)) then
     errors.raise("invalid", ("oss://%s/%s and oss://%s/%s lie in one another"):format(from.name, listing, to.name, to_prefix))
   end
-  local plan, wanted, jobs = new_plan "objects", glob.filter(opts.filter), {}
-  local objects = below(prefix, from:list { prefix = listing }, wanted)
+  local plan, wanted, jobs = M.new_plan "objects", glob.filter(opts.filter), {}
+  local objects = M.below(prefix, from:list { prefix = listing }, wanted)
   plan.source_empty = next(objects) == nil
-  local there = below(to_prefix, to:list { prefix = to_prefix }, wanted)
+  local there = M.below(to_prefix, to:list { prefix = to_prefix }, wanted)
   for _, relative in ipairs(sorted(objects)) do
     local object = objects[relative]
     jobs[#jobs + 1] = { direction = "copy", from = from, key = object.key, to = to, to_key = to_prefix .. relative, size = object.size,
@@ -249,7 +287,10 @@ function M.check_delete(plan, force)
     { code = "guard", hint = "say --force (force = true) if that is meant" })
 end
 
-local function ensure_folders(plan)
+---Makes the folders that a plan's downloads go to.
+---@param plan eirun.SyncPlan
+---Raises what making one raises.
+function M.ensure_folders(plan)
   local seen = {}
   for _, job in ipairs(plan.send) do
     local folder = job.direction == "download" and job.path:match "^(.*)/[^/]*$"
@@ -275,7 +316,7 @@ end
 function M.run(bucket, plan, opts)
   opts = opts or {}
   M.check_delete(plan, opts.force)
-  ensure_folders(plan)
+  M.ensure_folders(plan)
   local report, first, last = new_report(plan), {}, {}
   for _, job in ipairs(plan.send) do
     local list = opts.last and paths.base(job.key) == opts.last and last or first
@@ -325,12 +366,25 @@ end
 function M.both_ways(bucket, given)
   spec.check("sync", given, rules)
   local chosen = { filter = given.filter, delete = given.delete }
-  local plan = given.direction == "download" and M.plan_download(bucket, paths.folder(given.from), given.to, chosen)
-    or M.plan_upload(bucket, given.from, paths.folder(given.to), chosen)
-  if given.dry_run then return plan end
+  local download, stream = given.direction == "download", require "eirun.oss.stream"
+  local prefix = paths.folder(download and given.from or given.to)
+  local totals
+  if not download then
+    totals = stream.large_folder(given.from, given.filter)
+  else
+    chosen.objects, totals = stream.listing(bucket, prefix)
+    if chosen.objects then totals = nil end
+  end
   local opts = { on_progress = show_in_step }
   for name, value in pairs(given) do opts[name] = value end
-  local report = M.run(bucket, plan, opts)
+  local report
+  if totals and not given.dry_run then
+    report = download and stream.download(bucket, prefix, given.to, totals, opts) or stream.upload(bucket, given.from, prefix, totals, opts)
+  else
+    local plan = download and M.plan_download(bucket, prefix, given.to, chosen) or M.plan_upload(bucket, given.from, prefix, chosen)
+    if given.dry_run then return plan end
+    report = M.run(bucket, plan, opts)
+  end
   local changed = report.files + report.deleted > 0
   step.record { kind = "files", name = ("%s -> %s"):format(given.from, given.to), outcome = changed and "updated" or "unchanged" }
   M.raise_failed(report)

@@ -25,6 +25,7 @@ local rules = {
   part_size = { type = "integer", check = between(100 * 1024, 5 << 30, "100 KB to 5 GB") },
   bandwidth_limit = { type = "number", check = between(1024, math.huge, "at least 1,024 bytes a second") },
   on_progress = { type = "function" }, resume = { type = "boolean" }, stop_on_error = { type = "boolean" },
+  expected = { type = "table" },
 }
 
 -- All files of the batch would meet these.
@@ -154,8 +155,9 @@ local function show(batch, on_progress)
   until over
 end
 
--- A list tells at once how much there is; an iterator when it has ended.
-local function count(tally, jobs)
+-- A list tells at once how much there is; an iterator when it has ended, unless its maker knows.
+local function count(tally, jobs, expected)
+  tally.expected = expected
   if type(jobs) ~= "table" then return end
   local bytes, known = 0, true
   for _, job in ipairs(jobs) do
@@ -178,7 +180,7 @@ function M.run(bucket, jobs, opts)
   local batch = setmetatable({ bucket = bucket, tally = progress.new(), jobs = files, parallel = parallel, part_size = opts.part_size,
     resume = opts.resume ~= false, stop_on_error = opts.stop_on_error, active = 0, tasks = 0, depth = depth,
     room = task.event(), over = task.event() }, Batch)
-  count(batch.tally, jobs)
+  count(batch.tally, jobs, opts.expected)
   task.together(function(all)
     batch.spawn = all
     local lane <close> = lanes.open(bucket, { connections = connections, bandwidth = opts.bandwidth_limit, spawn = all })

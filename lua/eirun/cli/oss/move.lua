@@ -4,6 +4,7 @@ local common = require "eirun.cli.oss.common"
 local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
 local paths = require "eirun.oss.paths"
+local stream = require "eirun.oss.stream"
 local sync = require "eirun.oss.sync"
 
 local M = {}
@@ -136,22 +137,27 @@ local function check_any(io, plan, from)
   errors.raise("not_found", ("nothing is below %s that was asked for"):format(name), { object = name })
 end
 
-local function tree(io, from, to)
+-- Where names of a download begin, and what is listed.
+local function places_of(io, from)
+  if io.word == "sync" then return paths.folder(from.key), paths.folder(from.key) end
+  return listing_of(from)
+end
+
+local function local_folder(to)
+  return #to.path > 1 and to.path:gsub("/+$", "") or to.path
+end
+
+local function tree_options(io)
   local options = io.options
-  local opts = { filter = options.filter, delete = options.delete, headers = headers_of(options) }
-  if from.path then
-    return sync.plan_upload(io:bucket(to.bucket), from.path, paths.folder(to.key), opts)
-  end
-  local prefix, listing = listing_of(from)
-  if io.word == "sync" then
-    prefix = paths.folder(from.key)
-    listing = prefix
-  end
-  opts.listing = listing
-  if to.path then
-    local folder = #to.path > 1 and to.path:gsub("/+$", "") or to.path
-    return sync.plan_download(io:bucket(from.bucket), prefix, folder, opts)
-  end
+  return { filter = options.filter, delete = options.delete, headers = headers_of(options) }
+end
+
+local function tree(io, from, to, objects)
+  local opts = tree_options(io)
+  if from.path then return sync.plan_upload(io:bucket(to.bucket), from.path, paths.folder(to.key), opts) end
+  local prefix, listing = places_of(io, from)
+  opts.listing, opts.objects = listing, objects
+  if to.path then return sync.plan_download(io:bucket(from.bucket), prefix, local_folder(to), opts) end
   return sync.plan_copy(io:bucket(from.bucket), prefix, io:bucket(to.bucket), paths.folder(to.key), opts)
 end
 
@@ -166,6 +172,30 @@ local function carry_out(io, plan, from, to)
   return sync.run(bucket, plan, opts)
 end
 
+local function moved(io, opts)
+  for name, value in pairs(io:transfer_options()) do opts[name] = value end
+  return opts
+end
+
+-- A tree that is too large for a plan; nil for others, and for copies inside OSS, whose bytes do not come this way. A listing that was read
+-- for this is handed on.
+local function large(io, from, to)
+  if io.options.dry_run or not from.path and not to.path then return nil end
+  local bucket, opts = io:bucket(to.bucket or from.bucket), tree_options(io)
+  if from.path then
+    local totals = stream.large_folder(from.path, opts.filter)
+    if not totals then return nil end
+    io:hint_endpoint(bucket, totals.bytes)
+    return stream.upload(bucket, from.path, paths.folder(to.key), totals, moved(io, opts))
+  end
+  local prefix, listing = places_of(io, from)
+  local objects, totals = stream.listing(bucket, listing)
+  if objects then return nil, objects end
+  io:hint_endpoint(bucket, totals.bytes)
+  opts.listing = listing
+  return stream.download(bucket, prefix, local_folder(to), totals, moved(io, opts))
+end
+
 local function two_places(io, words)
   io:want(words, 2)
   local from, to = place_of(io, words[1]), place_of(io, words[2])
@@ -178,7 +208,9 @@ function M.cp(io, words)
   local from, to = two_places(io, words)
   local plan
   if io.options.recursive then
-    plan = check_any(io, tree(io, from, to), from)
+    local report, objects = large(io, from, to)
+    if report then return tell(io, report) end
+    plan = check_any(io, tree(io, from, to, objects), from)
   elseif io.options.filter then
     common.usage "--include and --exclude choose among many: say -r"
   elseif from.path then
@@ -194,7 +226,8 @@ end
 
 function M.sync(io, words)
   local from, to = two_places(io, words)
-  local report = carry_out(io, tree(io, from, to), from, to)
+  local report, objects = large(io, from, to)
+  report = report or carry_out(io, tree(io, from, to, objects), from, to)
   if report then tell(io, report) end
 end
 
