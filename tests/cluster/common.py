@@ -16,8 +16,12 @@ LAGS = "0.05,node_lease=40,metric_delay=2,metric_window=4,hpa_sync=2,hpa_downsca
 
 
 def eirun(*args, env=None, timeout=150, cwd=None):
-    return subprocess.run([EIRUN, *args], capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL,
-                          env={**os.environ, **(env or {})})
+    try:
+        return subprocess.run([EIRUN, *args], capture_output=True, text=True, timeout=timeout, cwd=cwd, stdin=subprocess.DEVNULL,
+                              env={**os.environ, **(env or {})})
+    except subprocess.TimeoutExpired as late:
+        said = (late.stdout or b"").decode("utf-8", "replace")[-2000:]
+        raise AssertionError(f"eirun {' '.join(args)} did not end within {timeout} s; it said: {said}") from None
 
 
 def play(plane, sandbox, playbook, *args, kubeconfig=None, timeout=150, options=()):
