@@ -15,6 +15,11 @@ end
 
 -- Upstreams ------------------------------------------------------------------------------------------------------
 
+-- A real API server writes null for the empty lists of a slice.
+local function each(list)
+  return ipairs(type(list) == "table" and list or {})
+end
+
 local function service_port(service, wanted)
   for _, port in ipairs(service.spec.ports or {}) do
     if port.port == wanted.number or (wanted.name and port.name == wanted.name) then return port end
@@ -22,9 +27,9 @@ local function service_port(service, wanted)
 end
 
 local function add_endpoints(list, seen, slice, port)
-  for _, slice_port in ipairs(slice.ports or {}) do
+  for _, slice_port in each(slice.ports) do
     if (slice_port.name or "") == (port.name or "") then
-      for _, endpoint in ipairs(slice.endpoints or {}) do
+      for _, endpoint in each(slice.endpoints) do
         local address = endpoint.addresses[1]
         local conditions = endpoint.conditions or {}
         local key = ("%s:%d"):format(address, slice_port.port)
