@@ -91,5 +91,7 @@ def live(name):
     return test
 
 
-TESTS = [the_recorded_answers_are_still_those_of_a_real_server, the_emulator_answers_as_the_real_server_does_now,
-         *(live(name) for name in EXPECTED)]
+TESTS = [the_recorded_answers_are_still_those_of_a_real_server, the_emulator_answers_as_the_real_server_does_now]
+# Run when named, `tests/cluster/run emulator`: a real control plane takes its own time over rights and volumes, and these tests were
+# written for one that does not.
+WHEN_NAMED = [live(name) for name in EXPECTED]
