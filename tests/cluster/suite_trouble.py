@@ -225,6 +225,4 @@ def a_namespace_stuck_in_deletion_is_told_with_what_holds_it(plane, folder):
 
 TESTS = [a_conflict_names_the_field_and_its_owner, what_admission_denies_is_told_in_its_words, too_many_requests_are_waited_out,
          an_expired_token_is_told_and_its_file_read_again, a_namespace_stuck_in_deletion_is_told_with_what_holds_it,
-         an_api_server_that_is_killed_meanwhile_costs_nothing, a_watch_behind_a_compaction_lists_again]
-# Run when named: `tests/cluster/run outlives`.
-WHEN_NAMED = [the_main_job_outlives_an_api_server]
+         an_api_server_that_is_killed_meanwhile_costs_nothing, the_main_job_outlives_an_api_server, a_watch_behind_a_compaction_lists_again]

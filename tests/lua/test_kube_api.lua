@@ -199,6 +199,7 @@ t.test("forbidden_says_who_what_and_where", function()
     rules = json.array { { verbs = { "get" }, apiGroups = { "" }, resources = { "configmaps" } } } })
   plane:ok("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings", { metadata = { name = "r" },
     roleRef = { kind = "Role", name = "r" }, subjects = json.array { { kind = "User", name = "bob" } } })
+  plane:settle()
   t.eq(plane:call("GET", CONFIGMAPS .. "/gcm", nil, { token = "bob" }), 404)
   t.eq(plane:call("GET", CONFIGMAPS, nil, { token = "bob" }), 403)
 end)

@@ -179,15 +179,6 @@ function M.upload(bucket, folder, prefix, totals, opts)
   return report
 end
 
-local function remove_files(list)
-  local failed = {}
-  for _, path in ipairs(list) do
-    local ok, err = fs.remove(path)
-    if not ok and not errors.is(err, "not_found") then failed[#failed + 1] = { path = path, error = err } end
-  end
-  return failed
-end
-
 ---Fetches a prefix of any size; what is equal is left alone.
 ---@param bucket eirun.Bucket
 ---@param prefix string names begin after it
@@ -221,7 +212,7 @@ function M.download(bucket, prefix, folder, totals, opts)
     return account(state, plan)
   end, opts)
   if #report.failed > 0 or #state.delete == 0 then return report end
-  report.failed = remove_files(state.delete)
+  report.failed = sync.wipe_files(state.delete)
   report.deleted = #state.delete - #report.failed
   return report
 end

@@ -268,7 +268,11 @@ local function copy_all(jobs, opts)
   return tally:report()
 end
 
-local function wipe_files(list)
+---Removes files; one that is gone already is fine.
+---@param list string[]
+---@return {path: string, error: eirun.Error}[] failed
+---Raises nothing.
+function M.wipe_files(list)
   local failed = {}
   for _, path in ipairs(list) do
     local ok, err = fs.remove(path)
@@ -328,7 +332,7 @@ function M.run(bucket, plan, opts)
     end
   end
   if #plan.delete > 0 and #report.failed == 0 then
-    local failed = plan.delete_side == "objects" and bulk.delete(bucket, plan.delete) or wipe_files(plan.delete)
+    local failed = plan.delete_side == "objects" and bulk.delete(bucket, plan.delete) or M.wipe_files(plan.delete)
     report.deleted = #plan.delete - #failed
     table.move(failed, 1, #failed, #report.failed + 1, report.failed)
   end
