@@ -37,7 +37,24 @@ local M = {}
 ---@field mig eirun.gpu.Device[] its instances
 ---@field processes eirun.gpu.Process[] empty unless asked for
 
+---@field pcie_tx? integer KB a second that the GPU sent, measured over 20 ms; pcie_rx: that it received. Only by name
+---@field nvlink_tx? integer bytes sent over all NVLinks since the driver was loaded; nvlink_rx: received. Only by name
+---@field nvlinks eirun.gpu.Nvlink[] empty unless asked for
 ---@field samples {gpu?: number[][], memory?: number[][], power?: number[][]} {seconds, value} each, oldest first; empty unless asked for
+
+---@class eirun.gpu.Nvlink what the driver does not tell is nil; bytes and errors count from when the driver was loaded
+---@field link integer from 0
+---@field active boolean
+---@field version? string "4.0"
+---@field speed? integer MB a second in each direction
+---@field remote? string PCI address of the other end
+---@field remote_kind? "GPU"|"NPU"|"switch"
+---@field tx? integer bytes sent
+---@field rx? integer bytes received
+---@field replay_errors? integer
+---@field recovery_errors? integer
+---@field crc_flit_errors? integer
+---@field crc_data_errors? integer
 
 ---@class eirun.gpu.Options
 ---@field timeout? number seconds, default 5
@@ -46,6 +63,7 @@ local M = {}
 ---@field topology? boolean
 ---@field instances? boolean of MIG; default true without `fields`
 ---@field samples? boolean what the driver measured by itself in the last seconds
+---@field nvlinks? boolean each NVLink by itself
 ---@field required? boolean no driver, or no GPU, is an error
 
 ---@class eirun.gpu.Snapshot
@@ -62,6 +80,9 @@ local reasons = {
 }
 
 local compute_modes = { [0] = "Default", [1] = "Exclusive_Thread", [2] = "Prohibited", [3] = "Exclusive_Process" }
+
+local nvlink_versions = { "1.0", "2.0", "2.2", "3.0", "3.1", "4.0", "5.0", "6.0" }
+local nvlink_ends = { [0] = "GPU", [1] = "NPU", [2] = "switch" }
 
 -- What the driver tells in thousandths.
 local milli = { energy_mj = "energy" }
@@ -100,6 +121,13 @@ local function scale(samples)
   for _, sample in ipairs(samples.power or {}) do sample[2] = sample[2] / 1000 end
 end
 
+local function finish_nvlink(link)
+  link.active = link.active == 1
+  link.version = nvlink_versions[link.version]
+  link.remote_kind = nvlink_ends[link.remote_kind]
+  link.tx, link.rx = link.tx and link.tx << 10, link.rx and link.rx << 10
+end
+
 local function finish(device)
   for raw, name in pairs(milli) do
     device[name] = device[raw] and device[raw] / 1000
@@ -110,6 +138,8 @@ local function finish(device)
   device.performance_state = device.performance_state and device.performance_state < 16 and "P" .. device.performance_state or nil
   device.compute_mode = device.compute_mode and compute_modes[device.compute_mode]
   if device.samples then scale(device.samples) end
+  device.nvlink_tx, device.nvlink_rx = device.nvlink_tx and device.nvlink_tx << 10, device.nvlink_rx and device.nvlink_rx << 10
+  for _, link in ipairs(device.nvlinks or {}) do finish_nvlink(link) end
   for _, process in ipairs(device.processes or {}) do finish_process(process) end
   for _, instance in ipairs(device.mig or {}) do finish(instance) end
 end
@@ -142,7 +172,7 @@ end
 function M.snapshot(opts)
   opts = opts or {}
   local look = errors.check(require("eirun.core.gpu").snapshot {
-    timeout = opts.timeout, processes = opts.processes, topology = opts.topology, samples = opts.samples,
+    timeout = opts.timeout, processes = opts.processes, topology = opts.topology, samples = opts.samples, nvlinks = opts.nvlinks,
     instances = opts.instances, fields = opts.fields and raw_names(opts.fields),
   })
   look.cuda = look.cuda and ("%d.%d"):format(look.cuda // 1000, look.cuda % 1000 // 10)

@@ -62,6 +62,13 @@ static void add_integer(lua_State *L, const char *name, bool known, int64_t numb
     }
 }
 
+static void add_text(lua_State *L, const char *name, const char *text) {
+    if (text[0]) {
+        lua_pushstring(L, text);
+        lua_setfield(L, -2, name);
+    }
+}
+
 // [-0, +1, m]
 static void push_process(lua_State *L, const struct er_gpu_process *process) {
     lua_createtable(L, 0, 8);
@@ -111,6 +118,25 @@ static void add_samples(lua_State *L, const struct er_gpu_device *device) {
     lua_setfield(L, -2, "samples");
 }
 
+// [-0, +1, m]
+static void push_nvlink(lua_State *L, const struct er_gpu_nvlink *link) {
+    lua_createtable(L, 0, ER_GPU_NVLINK_FIELD_COUNT + 2);
+    add_integer(L, "link", true, link->number);
+    for (int i = 0; i < ER_GPU_NVLINK_FIELD_COUNT; i++) {
+        add_integer(L, er_gpu_nvlink_names[i], link->values[i] != ER_GPU_UNKNOWN, link->values[i]);
+    }
+    add_text(L, "remote", link->remote);
+}
+
+static void add_nvlinks(lua_State *L, const struct er_gpu_device *device) {
+    lua_createtable(L, (int)device->nvlink_count, 0);
+    for (size_t i = 0; i < device->nvlink_count; i++) {
+        push_nvlink(L, &device->nvlinks[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "nvlinks");
+}
+
 static void add_instances(lua_State *L, const struct er_gpu_device *device) {
     lua_createtable(L, (int)device->mig_count, 0);
     for (size_t i = 0; i < device->mig_count; i++) {
@@ -129,6 +155,7 @@ static void push_device(lua_State *L, const struct er_gpu_device *device, size_t
     add_processes(L, device);
     add_instances(L, device);
     add_samples(L, device);
+    add_nvlinks(L, device);
     if (device->code != NVML_OK) {
         lua_pushstring(L, nvml_code_text(device->code));
         lua_setfield(L, -2, "unreadable");
@@ -154,13 +181,6 @@ static void add_links(lua_State *L, const struct er_gpu_snapshot *snapshot) {
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "links");
-}
-
-static void add_text(lua_State *L, const char *name, const char *text) {
-    if (text[0]) {
-        lua_pushstring(L, text);
-        lua_setfield(L, -2, name);
-    }
 }
 
 // [-0, +1, m]
@@ -228,6 +248,7 @@ static int l_snapshot(lua_State *L) {
         {.key = "topology", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.topology)},
         {.key = "instances", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.instances)},
         {.key = "samples", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.samples)},
+        {.key = "nvlinks", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct look, wish.nvlinks)},
         {.key = "fields", .type = ER_OPT_ANY},
     };
     lua_settop(L, 1);

@@ -167,18 +167,21 @@ static void read_engines(const struct nvml *nvml, struct er_gpu_device *device) 
 // Values that have a number instead of a function.
 static void read_numbered(const struct nvml *nvml, struct er_gpu_device *device) {
     static const struct {
-        unsigned id;
+        unsigned id, scope;
         enum er_gpu_field field;
     } rows[] = {
-        {NVML_FIELD_MEMORY_TEMPERATURE, ER_GPU_TEMPERATURE_MEMORY},
-        {NVML_FIELD_POWER_AVERAGE, ER_GPU_POWER_AVERAGE},
-        {NVML_FIELD_POWER_INSTANT, ER_GPU_POWER_INSTANT},
+        {NVML_FIELD_MEMORY_TEMPERATURE, 0, ER_GPU_TEMPERATURE_MEMORY},
+        {NVML_FIELD_POWER_AVERAGE, 0, ER_GPU_POWER_AVERAGE},
+        {NVML_FIELD_POWER_INSTANT, 0, ER_GPU_POWER_INSTANT},
+        {NVML_FIELD_LINK_SPEEDS, 0, ER_GPU_NVLINKS_SPEED},
+        {NVML_FIELD_LINK_TX, NVML_ALL_LINKS, ER_GPU_NVLINKS_TX},
+        {NVML_FIELD_LINK_RX, NVML_ALL_LINKS, ER_GPU_NVLINKS_RX},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct nvml_field field = {.id = rows[i].id};
+        struct nvml_field field = {.id = rows[i].id, .scope = rows[i].scope};
         if (needs(device, rows[i].field) && ASK(device, nvml->fields, device->handle, 1, &field) &&
             field.code == NVML_OK) {
-            set(device, rows[i].field, field.value.u32);
+            set(device, rows[i].field, (uint64_t)nvml_number(&field.value, field.type));
         }
     }
 }
@@ -213,6 +216,8 @@ static void read_selected(const struct nvml *nvml, struct er_gpu_device *device)
         {nvml->clock_set, NVML_CLOCK_MEM, ER_GPU_CLOCK_SET_MEMORY},
         {nvml->clock_default, NVML_CLOCK_GRAPHICS, ER_GPU_CLOCK_DEFAULT_GRAPHICS},
         {nvml->clock_default, NVML_CLOCK_MEM, ER_GPU_CLOCK_DEFAULT_MEMORY},
+        {nvml->pcie_rate, NVML_PCIE_TX, ER_GPU_PCIE_TX}, // measures for 20 ms
+        {nvml->pcie_rate, NVML_PCIE_RX, ER_GPU_PCIE_RX},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         unsigned number = 0;
@@ -394,8 +399,8 @@ static const struct {
     {read_bar1, ER_GPU_BAR1_TOTAL, ER_GPU_BAR1_USED},
     {read_rates, ER_GPU_UTIL_GPU, ER_GPU_UTIL_MEMORY},
     {read_engines, ER_GPU_UTIL_ENCODER, ER_GPU_UTIL_OFA},
-    {read_selected, ER_GPU_TEMPERATURE, ER_GPU_CLOCK_DEFAULT_MEMORY},
-    {read_numbered, ER_GPU_TEMPERATURE_MEMORY, ER_GPU_POWER_INSTANT},
+    {read_selected, ER_GPU_TEMPERATURE, ER_GPU_PCIE_RX},
+    {read_numbered, ER_GPU_TEMPERATURE_MEMORY, ER_GPU_NVLINKS_RX},
     {read_margin, ER_GPU_TEMPERATURE_MARGIN, ER_GPU_TEMPERATURE_MARGIN},
     {read_plain, ER_GPU_MINOR, ER_GPU_PCIE_REPLAYS},
     {read_modes, ER_GPU_POWER_MANAGEMENT, ER_GPU_DISPLAY_ACTIVE},

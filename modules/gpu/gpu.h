@@ -97,7 +97,12 @@
     X(PCIE_WIDTH, "pcie_width", USUAL)                                                                                 \
     X(PCIE_WIDTH_MAX, "pcie_width_max", FIXED)                                                                         \
     X(PCIE_REPLAYS, "pcie_replays", EXTRA)                                                                             \
+    X(PCIE_TX, "pcie_tx", EXTRA)                                                                                       \
+    X(PCIE_RX, "pcie_rx", EXTRA)                                                                                       \
     X(NVLINKS, "nvlinks_active", USUAL)                                                                                \
+    X(NVLINKS_SPEED, "nvlink_speed", EXTRA)                                                                            \
+    X(NVLINKS_TX, "nvlink_tx", EXTRA)                                                                                  \
+    X(NVLINKS_RX, "nvlink_rx", EXTRA)                                                                                  \
     X(PERSISTENCE, "persistence_mode", USUAL)                                                                          \
     X(COMPUTE_MODE, "compute_mode", USUAL)                                                                             \
     X(DISPLAY_ACTIVE, "display_active", EXTRA)                                                                         \
@@ -148,6 +153,33 @@ struct er_gpu_series { // what the driver sampled by itself lately, oldest first
     size_t count;
 };
 
+// X(constant, name in Lua): of one NVLink. Speed in MB/s, what went through in KiB since the driver was loaded.
+#define ER_GPU_NVLINK_FIELDS(X)                                                                                        \
+    X(ACTIVE, "active")                                                                                                \
+    X(VERSION, "version")                                                                                              \
+    X(SPEED, "speed")                                                                                                  \
+    X(REMOTE_KIND, "remote_kind")                                                                                      \
+    X(TX, "tx")                                                                                                        \
+    X(RX, "rx")                                                                                                        \
+    X(REPLAY, "replay_errors")                                                                                         \
+    X(RECOVERY, "recovery_errors")                                                                                     \
+    X(CRC_FLIT, "crc_flit_errors")                                                                                     \
+    X(CRC_DATA, "crc_data_errors")
+
+enum er_gpu_nvlink_field {
+#define ER_GPU_NVLINK_CONSTANT(constant, name) ER_GPU_NVLINK_##constant,
+    ER_GPU_NVLINK_FIELDS(ER_GPU_NVLINK_CONSTANT)
+#undef ER_GPU_NVLINK_CONSTANT
+        ER_GPU_NVLINK_FIELD_COUNT
+};
+extern const char *const er_gpu_nvlink_names[ER_GPU_NVLINK_FIELD_COUNT];
+enum { ER_GPU_UNKNOWN = -1 };
+struct er_gpu_nvlink {
+    unsigned number;
+    int64_t values[ER_GPU_NVLINK_FIELD_COUNT]; // or ER_GPU_UNKNOWN
+    char remote[NVML_TEXT];                    // PCI address of the other end; empty: not known
+};
+
 struct er_gpu_device {
     struct nvml_device *handle;
     const bool *wanted; // by field; while the device is read
@@ -156,7 +188,8 @@ struct er_gpu_device {
     bool lost;                 // some call said so
     struct er_gpu_device *mig; // instances
     struct er_gpu_process *processes;
-    size_t mig_count, process_count;
+    struct er_gpu_nvlink *nvlinks;
+    size_t mig_count, process_count, nvlink_count;
     struct er_gpu_series series[ER_GPU_SERIES_COUNT]; // empty unless asked for
 };
 
@@ -176,7 +209,7 @@ struct er_gpu_snapshot {
 
 struct er_gpu_cache; // the fixed fields of each device
 struct er_gpu_wish {
-    bool processes, topology, instances, samples;
+    bool processes, topology, instances, samples, nvlinks;
     bool fields[ER_GPU_FIELD_COUNT];
     struct er_gpu_cache *cache; // NULL: everything is asked for
 };
@@ -195,6 +228,7 @@ enum er_status er_gpu_open(struct nvml *into, struct er_error *err);
 void er_gpu_read_device(const struct nvml *nvml, struct er_gpu_device *device);
 void er_gpu_read_instance(const struct nvml *nvml, struct er_gpu_device *device); // of MIG
 enum er_status er_gpu_read_processes(const struct nvml *nvml, struct er_gpu_device *device);
+enum er_status er_gpu_read_nvlinks(const struct nvml *nvml, struct er_gpu_device *device);
 enum er_status er_gpu_read_samples(const struct nvml *nvml, struct er_gpu_device *device);
 
 // The cache belongs to the process. A device that was read is remembered; one that is to be read gets what is known.

@@ -53,6 +53,19 @@ const char *nvml_code_text(int code) {
     return "unknown error";
 }
 
+int64_t nvml_number(const union nvml_value *value, int type) {
+    switch (type) {
+    case NVML_VALUE_DOUBLE:
+        return (int64_t)value->real;
+    case NVML_VALUE_U32:
+        return value->u32;
+    case NVML_VALUE_I32:
+        return (int32_t)value->u32;
+    default:
+        return (int64_t)value->u64;
+    }
+}
+
 static bool means_no_driver(int code) {
     return code == NVML_DRIVER_NOT_LOADED || code == NVML_LIBRARY_NOT_FOUND || code == NVML_GPU_NOT_FOUND;
 }

@@ -9,6 +9,7 @@
 enum nvml_code {
     NVML_OK = 0,
     NVML_UNINITIALIZED = 1,
+    NVML_INVALID_ARGUMENT = 2,
     NVML_NOT_SUPPORTED = 3,
     NVML_NOT_FOUND = 6,
     NVML_INSUFFICIENT_SIZE = 7,
@@ -27,8 +28,13 @@ enum { NVML_LIMIT_SHUTDOWN, NVML_LIMIT_SLOWDOWN, NVML_LIMIT_MEMORY, NVML_LIMIT_G
 enum { NVML_ECC_CORRECTED, NVML_ECC_UNCORRECTED };
 enum { NVML_ECC_VOLATILE, NVML_ECC_AGGREGATE };
 enum { NVML_RETIRED_SINGLE, NVML_RETIRED_DOUBLE };
-enum { NVML_P2P_NVLINK = 2, NVML_MAX_LINKS = 18 };
+enum { NVML_P2P_NVLINK = 2, NVML_MAX_LINKS = 36 };
 enum { NVML_FIELD_MEMORY_TEMPERATURE = 82, NVML_FIELD_POWER_AVERAGE = 185, NVML_FIELD_POWER_INSTANT = 186 };
+enum { NVML_FIELD_LINK_SPEED = 164, NVML_FIELD_LINK_SPEEDS = 90 }; // of one link; common to all
+enum { NVML_FIELD_LINK_TX = 138, NVML_FIELD_LINK_RX = 139 };       // KiB since the driver was loaded
+#define NVML_ALL_LINKS UINT32_MAX
+enum { NVML_PCIE_TX, NVML_PCIE_RX };
+enum { NVML_LINK_REPLAY, NVML_LINK_RECOVERY, NVML_LINK_CRC_FLIT, NVML_LINK_CRC_DATA };
 enum { NVML_MARGIN_V1 = 0x01000008 }; // size 8, version 1
 enum { NVML_PLACE_DRAM = 2, NVML_PLACE_SRAM = 7 };
 enum { NVML_SAMPLED_POWER = 0, NVML_SAMPLED_GPU = 1, NVML_SAMPLED_MEMORY = 2 };
@@ -61,15 +67,16 @@ struct nvml_margin {
 struct nvml_histogram {
     unsigned max, high, partial, low, none;
 };
+enum { NVML_VALUE_DOUBLE, NVML_VALUE_U32, NVML_VALUE_ULONG, NVML_VALUE_U64, NVML_VALUE_I64, NVML_VALUE_I32 };
+union nvml_value {
+    double real;
+    unsigned u32;
+    unsigned long long u64;
+};
 struct nvml_sample {
     unsigned long long at_us;
-    union {
-        double real;
-        unsigned u32;
-        unsigned long long u64;
-    } value;
+    union nvml_value value;
 };
-enum { NVML_VALUE_DOUBLE, NVML_VALUE_U32, NVML_VALUE_ULONG, NVML_VALUE_U64, NVML_VALUE_I64, NVML_VALUE_I32 };
 struct nvml_event { // before _v2 the last two were missing
     struct nvml_device *device;
     unsigned long long type, data;
@@ -94,11 +101,7 @@ struct nvml_field {
     unsigned id, scope;
     long long at, latency;
     int type, code;
-    union {
-        double real;
-        unsigned u32;
-        unsigned long long u64;
-    } value;
+    union nvml_value value;
 };
 
 // X(member, arguments, newest name, older name or NULL); both names of a row take the same arguments.
@@ -131,6 +134,7 @@ struct nvml_field {
       NULL)                                                                                                            \
     X(histogram, (struct nvml_device *, struct nvml_histogram *), "nvmlDeviceGetRowRemapperHistogram", NULL)           \
     X(pcie_generation_gpu_max, (struct nvml_device *, unsigned *), "nvmlDeviceGetGpuMaxPcieLinkGeneration", NULL)      \
+    X(pcie_rate, (struct nvml_device *, int, unsigned *), "nvmlDeviceGetPcieThroughput", NULL)                         \
     X(pcie_replays, (struct nvml_device *, unsigned *), "nvmlDeviceGetPcieReplayCounter", NULL)                        \
     X(display_active, (struct nvml_device *, int *), "nvmlDeviceGetDisplayActive", NULL)                               \
     X(event_types, (struct nvml_device *, unsigned long long *), "nvmlDeviceGetSupportedEventTypes", NULL)             \
@@ -171,6 +175,11 @@ struct nvml_field {
     X(pcie_width, (struct nvml_device *, unsigned *), "nvmlDeviceGetCurrPcieLinkWidth", NULL)                          \
     X(pcie_width_max, (struct nvml_device *, unsigned *), "nvmlDeviceGetMaxPcieLinkWidth", NULL)                       \
     X(link_state, (struct nvml_device *, unsigned, int *), "nvmlDeviceGetNvLinkState", NULL)                           \
+    X(link_version, (struct nvml_device *, unsigned, unsigned *), "nvmlDeviceGetNvLinkVersion", NULL)                  \
+    X(link_remote, (struct nvml_device *, unsigned, struct nvml_pci *), "nvmlDeviceGetNvLinkRemotePciInfo_v2", NULL)   \
+    X(link_remote_kind, (struct nvml_device *, unsigned, int *), "nvmlDeviceGetNvLinkRemoteDeviceType", NULL)          \
+    X(link_errors, (struct nvml_device *, unsigned, int, unsigned long long *), "nvmlDeviceGetNvLinkErrorCounter",     \
+      NULL)                                                                                                            \
     X(p2p, (struct nvml_device *, struct nvml_device *, int, int *), "nvmlDeviceGetP2PStatus", NULL)                   \
     X(ancestor, (struct nvml_device *, struct nvml_device *, int *), "nvmlDeviceGetTopologyCommonAncestor", NULL)      \
     X(persistence, (struct nvml_device *, int *), "nvmlDeviceGetPersistenceMode", NULL)                                \
@@ -204,5 +213,6 @@ struct nvml {
 // there is one and it failed. After a failure the struct is empty again. May block as long as the driver likes.
 enum er_status nvml_open(struct nvml *nvml, const char *path, struct er_error *err);
 const char *nvml_code_text(int code);
+int64_t nvml_number(const union nvml_value *value, int type); // a fraction is cut off
 
 #endif

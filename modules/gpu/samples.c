@@ -7,25 +7,12 @@ enum { MAX_SAMPLES = 4096 };
 const char *const er_gpu_series_names[ER_GPU_SERIES_COUNT] = {"power_mw", "gpu", "memory"};
 static const int kinds[ER_GPU_SERIES_COUNT] = {NVML_SAMPLED_POWER, NVML_SAMPLED_GPU, NVML_SAMPLED_MEMORY};
 
-static int64_t value_of(const struct nvml_sample *sample, int type) {
-    switch (type) {
-    case NVML_VALUE_DOUBLE:
-        return (int64_t)sample->value.real;
-    case NVML_VALUE_U32:
-        return sample->value.u32;
-    case NVML_VALUE_I32:
-        return (int32_t)sample->value.u32;
-    default:
-        return (int64_t)sample->value.u64;
-    }
-}
-
 // Samples that the driver has room for and did not take yet have no time.
 static void keep(struct er_gpu_series *series, const struct nvml_sample *samples, unsigned count, int type) {
     for (unsigned i = 0; i < count; i++) {
         if (samples[i].at_us) {
             series->samples[series->count++] =
-                (struct er_gpu_sample){(int64_t)samples[i].at_us, value_of(&samples[i], type)};
+                (struct er_gpu_sample){(int64_t)samples[i].at_us, nvml_number(&samples[i].value, type)};
         }
     }
 }

@@ -52,6 +52,9 @@ static enum er_status add_device(const struct nvml *nvml, const struct er_gpu_wi
     if (status == ER_OK && wish->processes) {
         status = er_gpu_read_processes(nvml, device);
     }
+    if (status == ER_OK && wish->nvlinks) {
+        status = er_gpu_read_nvlinks(nvml, device);
+    }
     return status == ER_OK && wish->samples ? er_gpu_read_samples(nvml, device) : status;
 }
 
@@ -134,6 +137,7 @@ void er_gpu_release(struct er_gpu_snapshot *snapshot) {
     for (size_t i = 0; i < snapshot->device_count; i++) {
         er_free(snapshot->devices[i].mig);
         er_free(snapshot->devices[i].processes);
+        er_free(snapshot->devices[i].nvlinks);
         for (int j = 0; j < ER_GPU_SERIES_COUNT; j++) {
             er_free(snapshot->devices[i].series[j].samples);
         }

@@ -285,14 +285,49 @@ CALL(nvmlDeviceGetEncoderUtilization, device, (struct nvml_device * device, unsi
      (*rate = 5, *period = 1000))
 CALL(nvmlDeviceGetDecoderUtilization, device, (struct nvml_device * device, unsigned *rate, unsigned *period),
      (*rate = 6, *period = 1000))
+// Counters of one link in KiB, and of all links together; the speed of each.
+static void answer_field(struct nvml_field *field) {
+    bool counter = field->id == NVML_FIELD_LINK_TX || field->id == NVML_FIELD_LINK_RX;
+    field->code = NVML_OK;
+    field->type = counter ? NVML_VALUE_U64 : NVML_VALUE_U32;
+    if (counter) {
+        unsigned long long links = field->scope == NVML_ALL_LINKS ? 12 : 1;
+        field->value.u64 = links * (field->id == NVML_FIELD_LINK_TX ? 5000000000ULL : 6000000000ULL);
+    } else if (field->id == NVML_FIELD_LINK_SPEED || field->id == NVML_FIELD_LINK_SPEEDS) {
+        field->value.u32 = 26562;
+    } else {
+        field->value.u32 = field->id == NVML_FIELD_MEMORY_TEMPERATURE ? 52 : field->id * 1000;
+    }
+}
 CALL(nvmlDeviceGetFieldValues, device, (struct nvml_device * device, int count, struct nvml_field *field),
-     ((void)count, field->code = NVML_OK, field->value.u32 = field->id == 82 ? 52 : field->id * 1000))
+     ((void)count, answer_field(field)))
 CALL(nvmlDeviceGetRemappedRows, device,
      (struct nvml_device * device, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failure),
      (*corrected = 1, *uncorrected = 2, *pending = 1, *failure = 0))
 CALL(nvmlDeviceGetMigMode, device, (struct nvml_device * device, unsigned *current, unsigned *pending),
      *current = *pending = device->index == 0 && number("mig", 0) > 0)
-CALL(nvmlDeviceGetNvLinkState, device, (struct nvml_device * device, unsigned link, int *state), *state = link < 12)
+
+// 18 links, of which 12 are active: the first six to the GPU's neighbour, the others to a switch.
+EXPORT int nvmlDeviceGetNvLinkState(struct nvml_device *device, unsigned link, int *state);
+int nvmlDeviceGetNvLinkState(struct nvml_device *device, unsigned link, int *state) {
+    int code = enter("nvmlDeviceGetNvLinkState", device);
+    if (code == NVML_OK && link >= 18) {
+        return NVML_INVALID_ARGUMENT;
+    }
+    *state = code == NVML_OK && link < 12;
+    return code;
+}
+CALL(nvmlDeviceGetNvLinkVersion, device, (struct nvml_device * device, unsigned link, unsigned *version),
+     ((void)link, *version = 6))
+CALL(nvmlDeviceGetNvLinkRemoteDeviceType, device, (struct nvml_device * device, unsigned link, int *kind),
+     *kind = link < 6 ? 0 : 2)
+CALL(nvmlDeviceGetNvLinkRemotePciInfo_v2, device, (struct nvml_device * device, unsigned link, struct nvml_pci *pci),
+     (pci->domain = 0, pci->bus = link < 6 ? 16 + (device->index ^ 1) : 0xC0 + link, pci->device = 0))
+CALL(nvmlDeviceGetNvLinkErrorCounter, device,
+     (struct nvml_device * device, unsigned link, int counter, unsigned long long *errors),
+     *errors = link * 10 + (unsigned)counter)
+CALL(nvmlDeviceGetPcieThroughput, device, (struct nvml_device * device, int direction, unsigned *rate),
+     *rate = 1500 + (unsigned)direction)
 CALL(nvmlDeviceGetP2PStatus, a, (struct nvml_device * a, struct nvml_device *b, int what, int *status),
      ((void)what, *status = a->index / 2 != b->index / 2))
 

@@ -203,6 +203,30 @@ t.test("gpu_metrics_carry_dcgm_exporters_names", function()
   t.eq(answered("devices=1 fail=all:3", { "metrics" }), "")
 end)
 
+t.test("gpu_metrics_of_pcie_and_nvlink_are_sums_over_the_links", function()
+  local text = answered("devices=1", { "metrics" })
+  local function value(name) return tonumber(text:match("\n" .. name .. "{[^}]*} (%d+)\n")) end
+  t.eq({ value "DCGM_FI_PROF_PCIE_TX_BYTES", value "DCGM_FI_PROF_PCIE_RX_BYTES" }, { 1500000, 1501000 })
+  t.eq(value "DCGM_FI_DEV_NVLINK_COUNT_TX_BYTES", 18 * (5000000000 << 10))
+  t.eq(value "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", 10 * 17 * 18 // 2)
+  t.eq(value "DCGM_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL", 10 * 17 * 18 // 2 + 3 * 18)
+  t.eq(value "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", nil) -- one look knows no rate
+  t.eq(answered("devices=1", { "metrics" }, "old"):find("NVLINK", 1, true), nil)
+end)
+
+t.test("gpu_bandwidth_of_nvlinks_is_what_went_through_since_the_last_look", function()
+  local metrics = require "eirun.gpu.metrics"
+  local function look(tx) return { devices = { { index = 0, nvlinks = { { tx = tx, rx = 1000000 }, { tx = tx, rx = 0 }, {} } } } } end
+  local known = metrics.note_bandwidth(look(0), 10, {})
+  local second = look(50000000)
+  known = metrics.note_bandwidth(second, 12, known)
+  t.eq(second.devices[1].nvlink_bandwidth, 50) -- 100 MB in 2 s
+  t.match(metrics.write(second, "h"), "\nDCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL{[^}]*} 50\n")
+  local reloaded = look(0)
+  metrics.note_bandwidth(reloaded, 14, known)
+  t.eq(reloaded.devices[1].nvlink_bandwidth, nil)
+end)
+
 t.test("gpu_metrics_escape_labels", function()
   local text = require("eirun.gpu.metrics").write({ devices = { { index = 0, name = 'a"b\\c\nd', temperature = 1 } } }, "h")
   t.match(text, 'modelName="a\\"b\\\\c\\nd"')
@@ -220,6 +244,54 @@ t.test("gpu_top_and_watch_end_after_their_count", function()
   t.eq(frames, 3)
   local _, lists = answered("devices=1", { "--count", "2", "--watch=0.01" }):gsub("CUDA", "")
   t.eq(lists, 2)
+end)
+
+t.test("gpu_csv_that_goes_on_has_its_head_once", function()
+  t.eq(answered("devices=1", { "-o", "csv", "--query", "pstate", "--watch=0.01", "--count", "3" }), "pstate\nP2\nP2\nP2\n")
+  t.eq(answered("devices=1", { "top", "-o", "csv", "--query", "pstate", "--watch=0.01", "--count", "2" }), "pstate\nP2\nP2\n")
+  local _, heads = answered("devices=1", { "processes", "-o", "csv", "--watch=0.01", "--count", "2" }):gsub("gpu_uuid", "")
+  t.eq(heads, 1)
+end)
+
+-- In a terminal, as somebody who looks at it has one.
+t.test("gpu_frames_are_drawn_over_each_other_where_somebody_looks", function()
+  local result = assert(process.run { "script", "-qec", program .. " gpu top --watch=0.01 --count 2", "/dev/null", timeout = 20,
+    env = { EIRUN_FAKE_NVML = "devices=1", LD_LIBRARY_PATH = fakes .. "new", TERM = "xterm" } })
+  local _, frames = result.stdout:gsub("\27%[H\27%[J", "")
+  t.eq(frames, 2, result.stdout)
+end)
+
+t.test("gpu_topology_as_json_and_csv", function()
+  local look = json.decode(answered("devices=2", { "topo", "-o", "json" }))
+  t.eq({ look.links[1][2].path, look.links[1][2].nvlink, look.links[1][1].path }, { "NV12", true, "X" })
+  t.eq({ #look.gpus[1].nvlinks, look.gpus[1]["pci.bus_id"] }, { 18, "00000000:10:00.0" })
+  t.eq(look.gpus[2].nvlinks[2], { link = 1, active = true, version = "4.0", speed = 26562, remote = "00000000:10:00.0", remote_gpu = 0,
+    remote_kind = "GPU", tx = 5000000000 << 10, rx = 6000000000 << 10, replay_errors = 10, recovery_errors = 11, crc_flit_errors = 12,
+    crc_data_errors = 13 })
+  t.eq({ look.gpus[1].nvlinks[13].active, look.gpus[1].nvlinks[7].remote_kind, look.gpus[1].nvlinks[7].remote_gpu }, { false, "switch" })
+  t.eq(answered("devices=2", { "topo", "-o", "csv" }), "gpu, GPU0, GPU1, NUMA\nGPU0, X, NV12, n/a\nGPU1, NV12, X, n/a\n")
+  t.match(answered("devices=2", { "topo", "-o", "wide" }),
+    "\nGPU1  5     active    4%.0      26562  GPU0 00000000:10:00%.0    4768%.4    5722%.0        50/51/52/53\n")
+end)
+
+t.test("gpu_nvlinks_that_the_driver_does_not_know_are_no_failure", function()
+  t.eq(json.decode(answered("devices=2", { "topo", "-o", "json" }, "old")).gpus[1].nvlinks, json.array {})
+  for _, call in ipairs { "Version", "RemoteDeviceType", "RemotePciInfo_v2", "ErrorCounter" } do
+    local look = json.decode(answered("devices=1 fail=nvmlDeviceGetNvLink" .. call .. ":3", { "topo", "-o", "json" }))
+    t.eq(#look.gpus[1].nvlinks, 18, call)
+  end
+  local bare = json.decode(answered("devices=1 fail=nvmlDeviceGetFieldValues:13", { "topo", "-o", "json" })).gpus[1].nvlinks[1]
+  t.eq({ bare.tx, bare.speed, bare.active }, { nil, nil, true })
+  t.eq(json.decode(answered("devices=1 fail=nvmlDeviceGetNvLinkState:3", { "topo", "-o", "json" })).gpus[1].nvlinks, json.array {})
+end)
+
+t.test("gpu_traffic_of_pcie_and_nvlink", function()
+  t.eq(answered("devices=1", { "--query", "pcie.tx,pcie.rx,nvlink.speed,nvlink.tx,nvlink.rx" }),
+    "pcie.tx [KB/s], pcie.rx [KB/s], nvlink.speed [MB/s], nvlink.tx [MiB], nvlink.rx [MiB]\n"
+    .. "1500 KB/s, 1501 KB/s, 26562 MB/s, 58593750 MiB, 70312500 MiB\n")
+  t.match(answered("devices=1 fail=nvmlDeviceGetPcieThroughput:3", { "--query", "pcie.tx" }), "\n%[N/A%]\n")
+  t.match(answered("devices=1", { "--query", "pcie.tx,nvlink.tx" }, "old"), "\n%[N/A%], %[N/A%]\n")
+  t.eq(answered("devices=1 hang=nvmlDeviceGetPcieThroughput", { "-o", "csv", "--query", "pstate" }), "pstate\nP2\n")
 end)
 
 t.test("gpu_wrong_words_are_wrong_usage", function()

@@ -11,7 +11,8 @@
 #define OLD EIRUN_FAKE_NVML_DIR "/old/libnvidia-ml.so.1"
 
 static struct er_gpu_wish wish_for_all(void) {
-    struct er_gpu_wish wish = {.processes = true, .topology = true, .instances = true, .samples = true};
+    struct er_gpu_wish wish = {
+        .processes = true, .topology = true, .instances = true, .samples = true, .nvlinks = true};
     for (int i = 0; i < ER_GPU_FIELD_COUNT; i++) {
         wish.fields[i] = true;
     }
@@ -110,6 +111,10 @@ static void each_field_is_what_the_driver_says(void) {
         {ER_GPU_PCIE_GENERATION_GPU_MAX, 6},
         {ER_GPU_PCIE_REPLAYS, 9},
         {ER_GPU_DISPLAY_ACTIVE, 0},
+        {ER_GPU_PCIE_TX, 1500},
+        {ER_GPU_PCIE_RX, 1501},
+        {ER_GPU_NVLINKS_SPEED, 26562},
+        {ER_GPU_NVLINKS_TX, 60000000000},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (number(gpu, rows[i].field) != rows[i].number) {
@@ -238,6 +243,25 @@ static void sixteen_gpus_have_a_square_of_links(void) {
     er_gpu_release(&shot);
 }
 
+static void each_nvlink_is_told_by_itself(void) {
+    struct er_gpu_snapshot shot;
+    struct er_error err;
+    CHECK(look(NEW, "devices=2", &shot, &err) == ER_OK);
+    CHECK(shot.devices[1].nvlink_count == 18);
+    const struct er_gpu_nvlink *link = &shot.devices[1].nvlinks[2];
+    CHECK_STR(link->remote, "00000000:10:00.0");
+    CHECK(link->number == 2 && link->values[ER_GPU_NVLINK_ACTIVE] == 1 && link->values[ER_GPU_NVLINK_VERSION] == 6);
+    CHECK(link->values[ER_GPU_NVLINK_RX] == 6000000000 && link->values[ER_GPU_NVLINK_CRC_FLIT] == 22);
+    CHECK(shot.devices[1].nvlinks[12].values[ER_GPU_NVLINK_ACTIVE] == 0);
+    er_gpu_release(&shot);
+    CHECK(look(NEW, "devices=1 fail=nvmlDeviceGetNvLinkErrorCounter:3", &shot, &err) == ER_OK);
+    CHECK(shot.devices[0].nvlinks[0].values[ER_GPU_NVLINK_REPLAY] == ER_GPU_UNKNOWN);
+    er_gpu_release(&shot);
+    CHECK(look(OLD, "devices=1", &shot, &err) == ER_OK);
+    CHECK(shot.devices[0].nvlink_count == 0);
+    er_gpu_release(&shot);
+}
+
 static void no_driver_and_a_broken_one_are_told_apart(void) {
     struct er_gpu_snapshot shot;
     struct er_error err;
@@ -331,6 +355,7 @@ int main(void) {
         {"a_lost_gpu_leaves_the_others", a_lost_gpu_leaves_the_others},
         {"mig_instances_are_told_with_their_ids", mig_instances_are_told_with_their_ids},
         {"sixteen_gpus_have_a_square_of_links", sixteen_gpus_have_a_square_of_links},
+        {"each_nvlink_is_told_by_itself", each_nvlink_is_told_by_itself},
         {"no_driver_and_a_broken_one_are_told_apart", no_driver_and_a_broken_one_are_told_apart},
         {"only_the_fields_wished_for_are_asked_for", only_the_fields_wished_for_are_asked_for},
         {"fixed_fields_are_remembered", fixed_fields_are_remembered},

@@ -6,7 +6,7 @@ local timeout = { name = "timeout", arg = "SECONDS", help = "how long the driver
 local require_gpu = { name = "require", help = "exit code 1 where there is no driver or no GPU" }
 local watch = { name = "watch", arg = "SECONDS", optional = true, help = "look again and again (default: each second)" }
 local count = { name = "count", arg = "N", type = "integer", help = "with --watch and top: end after N looks" }
-local format = { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" }, help = "of list and processes" }
+local format = { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" }, help = "wide: more columns, and with topo each NVLink" }
 local plain_format = { name = "output", short = "o", arg = "FORMAT", values = { "text", "json" }, help = "text for people, or json" }
 
 M.parts = {
@@ -37,6 +37,7 @@ M.parts = {
     options = { watch, count,
       { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" },
         help = "wide: who uses each GPU; csv: a line a node" },
+      { name = "check", help = "exit code 4 when a finding is a warning or worse, as `gpu health` has for this machine" },
       { name = "source", arg = "WHERE",
         help = "auto, proxy (through the API server), direct (each pod's own address), a Prometheus URL, or none" },
       { name = "port", arg = "N", type = "integer", help = "port of the exporters (default: the pod's own, else 9400)" },
@@ -104,6 +105,14 @@ function M.tell_missing(look)
   require("eirun.core.term").write(2, "eirun: " .. (look.missing or "the driver finds no GPU") .. "\n")
 end
 
+---The exit code that findings stand for.
+---@param findings eirun.gpu.Finding[] worst first
+---@return integer exit_code
+function M.verdict(findings)
+  local worst = findings[1] and findings[1].severity
+  return (worst == "fatal" or worst == "warning") and 4 or 0
+end
+
 -- The shown fields; --query alone means csv, as with nvidia-smi.
 local function choose_fields(options)
   if options.query and not options.output then options.output = "csv" end
@@ -119,12 +128,15 @@ end
 
 -- What the driver is asked for: no more than is shown.
 local function wish(what, options)
-  if what == "list" and options.fields then
+  if (what == "list" or what == "top") and options.fields then
     local wanted = require("eirun.gpu.fields").wish(options.fields)
     wanted.instances = options.output == "json"
     return wanted
   end
-  if what == "topo" then return { topology = true, fields = { "name", "nvlinks_active", "numa_node" } } end
+  if what == "topo" then
+    return { topology = true, fields = { "name", "nvlinks_active", "numa_node", "pci_bus_id" },
+      nvlinks = options.output == "wide" or options.output == "json" }
+  end
   if what == "processes" then return { processes = true, fields = { "name", "uuid", "pci_bus_id" } } end
   return { processes = true }
 end
@@ -143,13 +155,16 @@ function M.run(options, left)
   local opts, pause = wish(what, options), M.seconds(options, "watch", 1)
   opts.timeout, opts.required = M.seconds(options, "timeout", 5), options.require
   local again, round, view = (options.watch or what == "top") and (options.count or math.huge) or 1, 0, views[what](options)
+  local term, data = require "eirun.core.term", options.output == "json" or options.output == "csv"
+  local live = again > 1 and not data and term.isatty(1) -- where somebody looks, each frame is drawn over the last one
   repeat
     if round > 0 then require("eirun.task").sleep(pause) end
     round = round + 1
     local look = require("eirun.gpu").snapshot(opts)
     if round == 1 then M.tell_missing(look) end
-    if #look.devices > 0 or options.output == "json" or options.output == "csv" then
-      require("eirun.core.term").write(1, view(look, options))
+    if #look.devices > 0 or data then
+      local text = view(look, options, round)
+      term.write(1, live and "\27[H\27[J" .. text or text)
     end
   until round >= again or #look.devices == 0
   return require("eirun.core.gpu").leave(0)

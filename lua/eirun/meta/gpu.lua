@@ -9,6 +9,7 @@ local gpu = {}
 ---@field topology? boolean default false
 ---@field instances? boolean of MIG; default false with `fields`, else true
 ---@field samples? boolean default false
+---@field nvlinks? boolean default false
 ---@field fields? string[] as fields() names them; default: the usual ones
 
 ---Asks the driver once, on a thread of its own. A field that the driver does not tell is nil. Numbers are the driver's own: bytes,

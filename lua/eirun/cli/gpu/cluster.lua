@@ -170,15 +170,16 @@ function M.run(options, words)
   local k8s, session <close> = require("eirun.cli.kube.face").connect(options) -- luacheck: ignore 211 (it is closed)
   local again, round = options.watch and (options.count or math.huge) or 1, 0
   local live = again > 1 and require("eirun.core.term").isatty(1)
+  local view
   repeat
     if round > 0 then require("eirun.task").sleep(pause) end
     round = round + 1
-    local view = require("eirun.gpu").cluster(k8s, { source = options.source ~= "auto" and options.source or nil, port = options.port,
+    view = require("eirun.gpu").cluster(k8s, { source = options.source ~= "auto" and options.source or nil, port = options.port,
       deadline = deadline, parallel = options.parallel })
     if live then require("eirun.core.term").write(1, "\27[H\27[J") end
     show(view, options)
   until round >= again
-  return 0
+  return options.check and gpu_cli.verdict(view.findings) or 0
 end
 
 return M

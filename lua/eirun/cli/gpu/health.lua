@@ -59,8 +59,7 @@ function M.run(options, words)
   elseif #look.devices > 0 then
     term.write(1, as_text(findings, look))
   end
-  local worst = findings[1] and findings[1].severity
-  return (worst == "fatal" or worst == "warning") and 4 or 0
+  return gpu_cli.verdict(findings)
 end
 
 return M

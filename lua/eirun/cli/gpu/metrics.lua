@@ -4,11 +4,13 @@ local gpu_cli = require "eirun.cli.gpu"
 
 local M = {}
 
-local function text_of(opts, xids)
-  local os_core = require "eirun.core.os"
+-- known: what is remembered between looks: `xids` by GPU, `nvlinks` of note_bandwidth.
+local function text_of(opts, known)
+  local os_core, metrics = require "eirun.core.os", require "eirun.gpu.metrics"
   local look = require("eirun.gpu").snapshot(opts)
-  for _, device in ipairs(look.devices) do device.xid = xids[device.index] end
-  return require("eirun.gpu.metrics").write(look, os_core.getenv "NODE_NAME" or os_core.hostname()), look
+  for _, device in ipairs(look.devices) do device.xid = known.xids[device.index] end
+  known.nvlinks = metrics.note_bandwidth(look, os_core.monotonic(), known.nvlinks)
+  return metrics.write(look, os_core.getenv "NODE_NAME" or os_core.hostname()), look
 end
 
 -- "127.0.0.1:9400", ":9400" (every address), "9400", "[::1]:9400"
@@ -24,7 +26,7 @@ end
 
 local TEXT = { ["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8" }
 
-local function answer(req, opts, xids)
+local function answer(req, opts, known)
   if req.path == "/" or req.path == "/health" then
     return req:respond(200, TEXT, "GPU metrics are at /metrics\n")
   elseif req.path ~= "/metrics" then
@@ -32,7 +34,7 @@ local function answer(req, opts, xids)
   elseif req.method ~= "GET" and req.method ~= "HEAD" then
     return req:respond(405, TEXT, "only GET\n")
   end
-  local ok, text = pcall(text_of, opts, xids)
+  local ok, text = pcall(text_of, opts, known)
   if ok then return req:respond(200, TEXT, text) end
   local errors = require "eirun.errors"
   if errors.is(text, "cancelled") then error(text, 0) end
@@ -55,10 +57,10 @@ local function serve(where, opts)
   local server <close> = errors.check(httpd.listen { host = host, port = port })
   require("eirun.core.term").write(1, ("serving http://%s:%d/metrics\n"):format(host:find(":", 1, true) and "[" .. host .. "]" or host,
     server.port))
-  local xids = {}
+  local known = { xids = {}, nvlinks = {} }
   task.together(function(all)
-    all(note_xids, xids)
-    all(httpd.serve, server, function(req) answer(req, opts, xids) end)
+    all(note_xids, known.xids)
+    all(httpd.serve, server, function(req) answer(req, opts, known) end)
   end)
   return 0
 end
@@ -69,9 +71,9 @@ end
 function M.run(options, words)
   gpu_cli.check(options, words, 0)
   local opts = { timeout = gpu_cli.seconds(options, "timeout", 5), required = options.require,
-    processes = true, fields = require("eirun.gpu.metrics").fields }
+    processes = true, nvlinks = true, fields = require("eirun.gpu.metrics").fields }
   if options.listen then return serve(options.listen, opts) end
-  local text, look = text_of(opts, {})
+  local text, look = text_of(opts, { xids = {}, nvlinks = {} })
   gpu_cli.tell_missing(look)
   require("eirun.core.term").write(1, text)
   return 0

@@ -30,6 +30,13 @@ function M.columns(rows)
   return table.concat(lines)
 end
 
+-- Comma and blank between the cells, as nvidia-smi writes csv.
+local function lines_of(rows)
+  local lines = {}
+  for i, row in ipairs(rows) do lines[i] = table.concat(row, ", ") .. "\n" end
+  return table.concat(lines)
+end
+
 local function memory(device)
   return gib(device.memory_used) .. "/" .. gib(device.memory_total)
 end
@@ -94,16 +101,20 @@ local function heading(look)
 end
 
 -- "memory.used [MiB]", as nvidia-smi heads its columns.
-local function csv(look, fields)
-  local module, lines, head = require "eirun.gpu.fields", {}, {}
+local function csv_head(fields)
+  local head = {}
   for i, field in ipairs(fields) do head[i] = field.unit and ("%s [%s]"):format(field.name, field.unit) or field.name end
-  lines[1] = table.concat(head, ", ")
+  return head
+end
+
+local function csv(look, fields, rows)
+  local module = require "eirun.gpu.fields"
   for _, device in ipairs(look.devices) do
     local row = {}
     for i, field in ipairs(fields) do row[i] = module.show(field, device, look) end
-    lines[#lines + 1] = table.concat(row, ", ")
+    rows[#rows + 1] = row
   end
-  return table.concat(lines, "\n") .. "\n"
+  return lines_of(rows)
 end
 
 local function json_device(look, device, fields, json)
@@ -128,8 +139,9 @@ local function as_json(look, fields)
   return json.encode { driver = look.driver, cuda = look.cuda, missing = look.missing, gpus = list } .. "\n"
 end
 
-local function show_list(look, options)
-  if options.output == "csv" then return csv(look, options.fields) end
+-- round: which look this is; csv has its head once, as nvidia-smi's loop.
+local function show_list(look, options, round)
+  if options.output == "csv" then return csv(look, options.fields, { round == 1 and csv_head(options.fields) or nil }) end
   if options.output == "json" then return as_json(look, options.fields) end
   return heading(look) .. M.columns(device_rows(look, options.output == "wide")) .. M.columns(instance_rows(look))
 end
@@ -161,16 +173,15 @@ local process_columns = {
   { "pod", function(p) return p.pod or "" end },
 }
 
-local function process_csv(list)
-  local lines, head = {}, {}
-  for i, column in ipairs(process_columns) do head[i] = column[1] end
-  lines[1] = table.concat(head, ", ")
+local function process_csv(list, round)
+  local rows = { round == 1 and {} or nil }
+  for i, column in ipairs(rows[1] and process_columns or {}) do rows[1][i] = column[1] end
   for _, process in ipairs(list) do
     local row = {}
     for i, column in ipairs(process_columns) do row[i] = tostring(column[2](process)) end
-    lines[#lines + 1] = table.concat(row, ", ")
+    rows[#rows + 1] = row
   end
-  return table.concat(lines, "\n") .. "\n"
+  return lines_of(rows)
 end
 
 local function process_row(process, wide)
@@ -179,9 +190,9 @@ local function process_row(process, wide)
     shown(process.sm), shown(process.memory_utilization), id(process.container), process.pod or "-", (process.name:gsub("%c", "?")) }
 end
 
-local function show_processes(look, options)
+local function show_processes(look, options, round)
   local list = processes_of(look)
-  if options.output == "csv" then return process_csv(list) end
+  if options.output == "csv" then return process_csv(list, round) end
   if options.output == "json" then
     local json = require "eirun.core.json"
     for _, process in ipairs(list) do
@@ -206,7 +217,7 @@ local function link_text(look, i, j)
   return levels[link.ancestor] or "n/a"
 end
 
-local function show_topology(look)
+local function topology_rows(look)
   local rows = { { "" } }
   for i, device in ipairs(look.devices) do
     rows[1][i + 1] = "GPU" .. device.index
@@ -215,7 +226,57 @@ local function show_topology(look)
     table.insert(rows[i + 1], shown(device.numa_node))
   end
   table.insert(rows[1], "NUMA")
-  return M.columns(rows)
+  return rows
+end
+
+-- The device at the other end of an NVLink, where it is one of this look.
+local function remote_gpu(look, link)
+  for _, device in ipairs(look.devices) do
+    if link.remote and device.pci_bus_id == link.remote then return device.index end
+  end
+end
+
+local function nvlink_row(look, device, link)
+  local gpu = remote_gpu(look, link)
+  local to = gpu and "GPU" .. gpu or link.remote_kind
+  return { "GPU" .. device.index, tostring(link.link), link.active and "active" or "inactive", shown(link.version), shown(link.speed),
+    (to or "n/a") .. (link.remote and " " .. link.remote or ""), gib(link.tx), gib(link.rx),
+    ("%s/%s/%s/%s"):format(shown(link.replay_errors), shown(link.recovery_errors), shown(link.crc_flit_errors),
+      shown(link.crc_data_errors)) }
+end
+
+local function nvlink_rows(look)
+  local rows = { { "", "LINK", "STATE", "VERSION", "MB/s", "TO", "SENT GiB", "RECEIVED GiB", "REPLAY/RECOVERY/CRC FLIT/CRC DATA" } }
+  for _, device in ipairs(look.devices) do
+    for _, link in ipairs(device.nvlinks) do rows[#rows + 1] = nvlink_row(look, device, link) end
+  end
+  return rows
+end
+
+local function topology_json(look)
+  local json = require "eirun.core.json"
+  local gpus, links = json.array {}, json.array {}
+  for i, device in ipairs(look.devices) do
+    for _, link in ipairs(device.nvlinks) do link.remote_gpu = remote_gpu(look, link) end
+    gpus[i] = { index = device.index, name = device.name or json.null, ["pci.bus_id"] = device.pci_bus_id or json.null,
+      ["numa.node"] = device.numa_node or json.null, nvlinks = json.array(device.nvlinks) }
+    links[i] = json.array {}
+    for j = 1, #look.devices do
+      links[i][j] = { path = link_text(look, i, j), nvlink = look.links[i][j].nvlink }
+    end
+  end
+  return json.encode { driver = look.driver, missing = look.missing, gpus = gpus, links = links } .. "\n"
+end
+
+local function show_topology(look, options)
+  if options.output == "json" then return topology_json(look) end
+  local rows = topology_rows(look)
+  if options.output == "csv" then
+    rows[1][1] = "gpu"
+    return lines_of(rows)
+  end
+  local links = options.output == "wide" and nvlink_rows(look) or {}
+  return M.columns(rows) .. (#links > 1 and "\n" .. M.columns(links) or "")
 end
 
 local HISTORY = 60
@@ -227,13 +288,12 @@ local function top_line(device, chart, show)
     shown(device.utilization_gpu), device.name or "n/a", memory(device), shown(device.temperature), power(device))
 end
 
--- Where somebody looks, each frame is drawn over the last one.
 local function top_view(options)
+  if options.output == "csv" or options.output == "json" then return show_list end
   local chart = require "eirun.chart"
   local show, past = chart.terminal(1), {}
-  local live = require("eirun.core.term").isatty(1)
   return function(look)
-    local text = { live and "\27[H\27[J" or "", heading(look) }
+    local text = { heading(look) }
     for _, device in ipairs(look.devices) do
       local key = device.uuid or device.index
       past[key] = past[key] or {}
@@ -242,7 +302,7 @@ local function top_view(options)
       device.history = past[key]
       text[#text + 1] = top_line(device, chart, show)
     end
-    return table.concat(text) .. "\n" .. show_processes(look, {})
+    return table.concat(text) .. "\n" .. show_processes(look, options)
   end
 end
 
