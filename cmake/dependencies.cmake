@@ -12,6 +12,20 @@ pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
 
+# core/lazy.c opens these at the first call into them; lazy_X is what compiles against X. Its stubs are written for one processor:
+# on others the libraries are linked as usual.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+    set(EIRUN_LAZY ON)
+    find_library(CURL_STATIC libcurl.a REQUIRED) # its shared sibling brings thirty libraries, most for what is no HTTP
+endif()
+foreach(package OPENSSL SQLITE ISAL NGHTTP2)
+    add_library(lazy_${package} INTERFACE)
+    target_include_directories(lazy_${package} SYSTEM INTERFACE ${${package}_INCLUDE_DIRS})
+    if(NOT EIRUN_LAZY)
+        target_link_libraries(lazy_${package} INTERFACE PkgConfig::${package})
+    endif()
+endforeach()
+
 # lua-cjson goes into the program: playbooks may require it, and the machine that runs them need not have it.
 find_library(CJSON_STATIC liblua5.4-cjson.a REQUIRED)
 

@@ -15,10 +15,8 @@ static void add(lua_State *L, const char *name, const char *version) {
     lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
-int luaopen_eirun_core_build(lua_State *L) {
-    lua_newtable(L);
-    lua_pushliteral(L, EIRUN_VERSION);
-    lua_setfield(L, -2, "version");
+// Asking them opens them, so nobody does it but who shows them.
+static int l_libraries(lua_State *L) {
     lua_newtable(L);
     add(L, "Lua", LUA_VERSION_MAJOR "." LUA_VERSION_MINOR "." LUA_VERSION_RELEASE);
     add(L, "libuv", uv_version_string());
@@ -28,6 +26,13 @@ int luaopen_eirun_core_build(lua_State *L) {
     add(L, "SQLite", sqlite3_libversion());
     add(L, "jansson", JANSSON_VERSION);
     add(L, "libyaml", yaml_get_version_string());
-    lua_setfield(L, -2, "libraries");
+    return 1;
+}
+
+int luaopen_eirun_core_build(lua_State *L) {
+    static const luaL_Reg functions[] = {{"libraries", l_libraries}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    lua_pushliteral(L, EIRUN_VERSION);
+    lua_setfield(L, -2, "version");
     return 1;
 }

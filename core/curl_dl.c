@@ -1,12 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "curl_dl.h"
+#include "http_client.h"
 
 #include <dlfcn.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 static struct er_curl curl;
 static bool is_open; // the library belongs to the process, whatever runtime asked first
 
+#ifdef EIRUN_CURL_LINKED
+// libcurl is part of the program, and what it calls of thirty libraries are stubs of lazy.c.
+static enum er_status find_library(struct er_error *err) {
+    (void)err;
+    curl = (struct er_curl){
+#define ER_CURL_ADDRESS(name) .name = curl_##name,
+        ER_CURL_FUNCTIONS(ER_CURL_ADDRESS)
+#undef ER_CURL_ADDRESS
+    };
+    return ER_OK;
+}
+#else
 static const struct {
     const char *name;
     size_t offset;
@@ -16,7 +32,11 @@ static const struct {
 #undef ER_CURL_SYMBOL
 };
 
-static enum er_status find_symbols(void *library, struct er_error *err) {
+static enum er_status find_library(struct er_error *err) {
+    void *library = dlopen("libcurl.so.4", RTLD_LAZY | RTLD_LOCAL); // it has thousands of symbols, one run needs few
+    if (!library) {
+        return er_fail(err, ER_INTERNAL, "cannot load libcurl: %s", dlerror());
+    }
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         void *symbol = dlsym(library, symbols[i].name);
         if (!symbol) {
@@ -26,23 +46,49 @@ static enum er_status find_symbols(void *library, struct er_error *err) {
     }
     return ER_OK;
 }
+#endif
 
-const struct er_curl *er_curl_open(struct er_error *err) {
-    if (is_open) {
-        return &curl;
-    }
-    void *library = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        er_fail(err, ER_INTERNAL, "cannot load libcurl: %s", dlerror());
-        return NULL;
-    }
-    if (find_symbols(library, err) != ER_OK) {
-        return NULL;
+static enum er_status open_library(struct er_error *err) {
+    if (find_library(err) != ER_OK) {
+        return err->status;
     }
     if (curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
-        er_fail(err, ER_INTERNAL, "cannot start libcurl");
-        return NULL;
+        return er_fail(err, ER_INTERNAL, "cannot start libcurl");
     }
     is_open = true;
-    return &curl;
+    return ER_OK;
+}
+
+static struct {
+    pthread_t thread;
+    bool runs;
+} early;
+
+// The first context makes OpenSSL look up its algorithms, which it keeps.
+static void *open_on_thread(void *unused) {
+    struct er_error err;
+    if (open_library(&err) == ER_OK) {
+        SSL_CTX_free(SSL_CTX_new(TLS_client_method()));
+    }
+    return unused;
+}
+
+void er_http_load_early(void) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); // the thread inherits: signals stay with the main thread
+    early.runs = pthread_create(&early.thread, NULL, open_on_thread, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void er_http_loaded(void) {
+    if (early.runs) {
+        pthread_join(early.thread, NULL);
+        early.runs = false;
+    }
+}
+
+const struct er_curl *er_curl_open(struct er_error *err) {
+    er_http_loaded();
+    return is_open || open_library(err) == ER_OK ? &curl : NULL; // what failed early fails again, and says why
 }

@@ -69,7 +69,7 @@ end)
 t.test("help_names_every_verb", function()
   local run = eirun("--help")
   t.eq(run.code, 0)
-  for _, verb in ipairs(require("eirun.cli.verbs").verbs) do
+  for _, verb in ipairs(require("eirun.cli.verbs").all()) do
     t.match(run.stdout, "\n  " .. verb.name)
   end
 end)

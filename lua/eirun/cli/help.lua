@@ -52,7 +52,7 @@ end
 ---@return string help of the whole program
 function M.overview()
   local rows, codes = {}, {}
-  for _, verb in ipairs(verbs.verbs) do
+  for _, verb in ipairs(verbs.all()) do
     rows[#rows + 1] = { verb.name, verb.summary }
   end
   for _, code in ipairs(verbs.exit_codes) do
@@ -170,7 +170,7 @@ function M.man()
     ".SH SYNOPSIS\n.B eirun\n.I PLAYBOOK\n[\\fIkey\\fR=\\fIvalue\\fR ...]\n.br\n.B eirun\n.I VERB\n[...]",
     ".SH VERBS",
   }
-  for _, verb in ipairs(verbs.verbs) do
+  for _, verb in ipairs(verbs.all()) do
     parts[#parts + 1] = ".SS " .. roff(verb.name .. " " .. verb.args) .. "\n" .. roff(verb.summary) .. "."
     for _, paragraph in ipairs(verb.text or {}) do
       parts[#parts + 1] = ".PP\n" .. roff(paragraph)
@@ -213,7 +213,7 @@ end
 ---@return string bash completion script
 function M.bash()
   local cases = {}
-  for _, verb in ipairs(verbs.verbs) do
+  for _, verb in ipairs(verbs.all()) do
     local words = next_words(verb)
     cases[#cases + 1] = ("    %s) options='%s --help'%s ;;"):format(verb.name, names(verb.options, "--%s"),
       words ~= "" and " words='" .. words .. "'" or "")
@@ -243,7 +243,7 @@ _eirun() {
   fi
 }
 complete -o filenames -F _eirun eirun
-]=]):format(table.concat(cases, "\n"), names(verbs.find("run").options, "--%s"), names(verbs.verbs, "%s"))
+]=]):format(table.concat(cases, "\n"), names(verbs.find("run").options, "--%s"), names(verbs.all(), "%s"))
 end
 
 local function zsh_options(options)
@@ -261,7 +261,7 @@ end
 ---@return string zsh completion script
 function M.zsh()
   local described, cases = {}, {}
-  for _, verb in ipairs(verbs.verbs) do
+  for _, verb in ipairs(verbs.all()) do
     described[#described + 1] = ("    '%s:%s'"):format(verb.name, (verb.summary:gsub("[':]", "")))
     local words = next_words(verb)
     local first = words ~= "" and ("        '2:what:(%s)' \\\n"):format(words) or ""

@@ -114,8 +114,11 @@ end
 
 -- The verb is the first word that is no option; options that take a value in a word of their own are stepped over.
 local function find_verb(args)
+  if args[1] and args[1]:sub(1, 1) ~= "-" then -- nearly always, and no other verb need be known
+    return args[1], 1
+  end
   local every = {}
-  for _, verb in ipairs(verbs.verbs) do
+  for _, verb in ipairs(verbs.all()) do
     for name, option in pairs(known_options(verb)) do
       every[name] = option
     end
@@ -144,7 +147,7 @@ local function verb_of(args)
   local verb = verbs.find(word)
   if not verb then
     local names = {}
-    for _, known in ipairs(verbs.verbs) do
+    for _, known in ipairs(verbs.all()) do
       names[known.name] = true
     end
     local near = spec.nearest(word, names)

@@ -44,7 +44,15 @@ local env = { name = "env", arg = "NAME",
   help = "take arguments from env/NAME.lua beside the playbook; with --sandbox env/sandbox.lua is taken by itself" }
 local sets = "key=value sets an argument of the playbook; it wins over --env, which wins over the argument's default."
 
-M.verbs = {
+-- A verb that stands in a file of its own, which is read when the verb is asked for: a run needs one of them.
+local function in_file(name, make)
+  return { name = name, load = function()
+    local file = require("eirun.cli." .. name)
+    return make and make(file) or file.verb
+  end }
+end
+
+local rows = {
   {
     name = "run", args = "PLAYBOOK [key=value ...]", module = "eirun.cli.run", summary = "run a playbook; `eirun PLAYBOOK` is short for it",
     text = { sets .. " `eirun run PLAYBOOK --help` shows the playbook's own arguments.",
@@ -83,13 +91,13 @@ M.verbs = {
     options = { serve_clock, target[3], target[4], serve_kubeconfig, { name = "addons", arg = "NAMES",
       help = "serve: the add-ons of a fresh cluster, with commas between them (default: those of a usual one)" }, output },
   },
-  require("eirun.cli.cloud").verb(with, target),
-  require("eirun.cli.sls").verb(with, target),
-  require("eirun.cli.gpu").verb,
-  require("eirun.cli.load").verb,
-  require("eirun.cli.kube").verb,
-  require("eirun.cli.oss").verb(target),
-  require("eirun.cli.serve").verb,
+  in_file("cloud", function(cloud) return cloud.verb(with, target) end),
+  in_file("sls", function(sls) return sls.verb(with, target) end),
+  in_file "gpu",
+  in_file "load",
+  in_file "kube",
+  in_file("oss", function(oss) return oss.verb(target) end),
+  in_file "serve",
   {
     name = "doctor", args = "[PLAYBOOK [key=value ...] | cluster=ID]", module = "eirun.cli.doctor",
     summary = "try what a run needs and say how to mend it",
@@ -154,11 +162,26 @@ M.environment = {
   { "XDG_STATE_HOME", "where the sandbox keeps its state; default ~/.local/state" },
 }
 
+local function verb_at(i)
+  if rows[i].load then
+    rows[i] = rows[i].load()
+  end
+  return rows[i]
+end
+
+---@return table[] verbs all, in the order of the help
+function M.all()
+  for i in ipairs(rows) do
+    verb_at(i)
+  end
+  return rows
+end
+
 ---@return table|nil verb
 function M.find(name)
-  for _, verb in ipairs(M.verbs) do
-    if verb.name == name then
-      return verb
+  for i, row in ipairs(rows) do
+    if row.name == name then
+      return verb_at(i)
     end
   end
 end

@@ -6,11 +6,11 @@ local M = { number = build.version }
 
 function M.run(options)
   if options.output == "jsonl" then
-    print(json.encode { eirun = build.version, libraries = build.libraries })
+    print(json.encode { eirun = build.version, libraries = build.libraries() })
     return 0
   end
   print("eirun " .. build.version)
-  for _, library in ipairs(build.libraries) do
+  for _, library in ipairs(build.libraries()) do
     print(library)
   end
   return 0
