@@ -53,7 +53,7 @@ static void read_ends(const struct nvml *nvml, struct nvml_device *handle, struc
 
 static void read_link(const struct nvml *nvml, struct nvml_device *handle, unsigned number, int active,
                       struct er_gpu_nvlink *link) {
-    link->number = number;
+    *link = (struct er_gpu_nvlink){.number = number}; // without a name of the other end, where the driver tells none
     for (int i = 0; i < ER_GPU_NVLINK_FIELD_COUNT; i++) {
         link->values[i] = ER_GPU_UNKNOWN;
     }
