@@ -2,7 +2,10 @@
 #include "nvml.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static const struct {
     const char *name, *older;
@@ -83,11 +86,44 @@ static enum er_status start(struct nvml *nvml, struct er_error *err) {
     return ER_OK;
 }
 
+enum { HUGE_PAGE = 2 << 20 };
+
+// The part of a segment that is in no file: it reads as zeros until it is written.
+static void want_huge_pages(ElfW(Addr) base, const ElfW(Phdr) * segment) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = (base + segment->p_vaddr + segment->p_filesz + page - 1) & ~(page - 1);
+    uintptr_t to = (base + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
+    if (to > from && to - from >= HUGE_PAGE) {
+        madvise((void *)from, to - from, MADV_HUGEPAGE);
+    }
+}
+
+static int look_at_library(struct dl_phdr_info *info, size_t size, void *data) {
+    const struct link_map *library = data;
+    (void)size;
+    for (int i = 0; info->dlpi_addr == library->l_addr && i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && (info->dlpi_phdr[i].p_flags & PF_W)) {
+            want_huge_pages(info->dlpi_addr, &info->dlpi_phdr[i]);
+        }
+    }
+    return 0;
+}
+
+// NVML 580 clears 14 MB of its own when it starts. In small pages those are 3,400 faults, and 4 of the 25 ms that one
+// `eirun gpu` took on an H100.
+static void prepare_memory(void *library) {
+    struct link_map *map = NULL;
+    if (dlinfo(library, RTLD_DI_LINKMAP, &map) == 0) {
+        dl_iterate_phdr(look_at_library, map);
+    }
+}
+
 enum er_status nvml_open(struct nvml *nvml, const char *path, struct er_error *err) {
-    *nvml = (struct nvml){.library = dlopen(path ? path : "libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)};
+    *nvml = (struct nvml){.library = dlopen(path ? path : "libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL)};
     if (!nvml->library) {
         return er_fail(err, ER_NOT_FOUND, "no NVIDIA driver here: %s", dlerror());
     }
+    prepare_memory(nvml->library);
     find_functions(nvml);
     enum er_status status = start(nvml, err);
     if (status != ER_OK) {

@@ -21,6 +21,13 @@
 #define EXPORT __attribute__((visibility("default")))
 enum { MAX = 64, INSTANCES = 8 };
 
+// The real library clears its own memory when it starts, too: in pages that its opener asked to be huge.
+static char own_memory[8 << 20];
+static int clear_memory(void) {
+    memset(own_memory, 0, sizeof own_memory);
+    return own_memory[sizeof own_memory / 2];
+}
+
 struct nvml_device {
     unsigned index;
     int instance; // of MIG; -1: a whole device
@@ -91,12 +98,12 @@ static int enter(const char *call, const struct nvml_device *device) {
     }
 
 #ifdef FAKE_OLD
-CALL(nvmlInit, NULL, (void), (void)0)
+CALL(nvmlInit, NULL, (void), clear_memory())
 CALL(nvmlDeviceGetCount, NULL, (unsigned *count), *count = (unsigned)number("devices", 2))
 #define BY_INDEX nvmlDeviceGetHandleByIndex
 #define BY_INDEX_NAME "nvmlDeviceGetHandleByIndex"
 #else
-CALL(nvmlInit_v2, NULL, (void), (void)0)
+CALL(nvmlInit_v2, NULL, (void), clear_memory())
 CALL(nvmlDeviceGetCount_v2, NULL, (unsigned *count), *count = (unsigned)number("devices", 2))
 #define BY_INDEX nvmlDeviceGetHandleByIndex_v2
 #define BY_INDEX_NAME "nvmlDeviceGetHandleByIndex_v2"

@@ -330,6 +330,33 @@ static void a_gpu_lost_in_the_middle_keeps_what_was_read(void) {
     er_gpu_release(&shot);
 }
 
+// How many bytes of this process were asked to lie in huge pages; -1 where the kernel does not tell or has none.
+static long huge_bytes(void) {
+    FILE *file = fopen("/proc/self/smaps", "re");
+    char line[512];
+    long size = 0, sum = 0;
+    bool tells = access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) == 0;
+    bool flags = false;
+    while (file && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "Size: %ld kB", &size) != 1 && strncmp(line, "VmFlags:", 8) == 0) {
+            flags = true;
+            sum += strstr(line, " hg") ? size * 1024 : 0;
+        }
+    }
+    if (file) {
+        fclose(file);
+    }
+    return tells && flags ? sum : -1;
+}
+
+static void the_librarys_own_memory_lies_in_huge_pages(void) {
+    struct nvml nvml;
+    struct er_error err;
+    CHECK(nvml_open(&nvml, NEW, &err) == ER_OK);
+    long bytes = huge_bytes();
+    CHECK(bytes == -1 || bytes >= 7 << 20);
+}
+
 static void each_allocation_may_fail(void) {
     struct er_gpu_snapshot shot;
     struct er_error err;
@@ -361,6 +388,7 @@ int main(void) {
         {"fixed_fields_are_remembered", fixed_fields_are_remembered},
         {"samples_come_oldest_first", samples_come_oldest_first},
         {"a_gpu_lost_in_the_middle_keeps_what_was_read", a_gpu_lost_in_the_middle_keeps_what_was_read},
+        {"the_librarys_own_memory_lies_in_huge_pages", the_librarys_own_memory_lies_in_huge_pages},
         {"each_allocation_may_fail", each_allocation_may_fail},
         {0},
     };

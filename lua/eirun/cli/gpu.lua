@@ -6,7 +6,8 @@ local timeout = { name = "timeout", arg = "SECONDS", help = "how long the driver
 local require_gpu = { name = "require", help = "exit code 1 where there is no driver or no GPU" }
 local watch = { name = "watch", arg = "SECONDS", optional = true, help = "look again and again (default: each second)" }
 local count = { name = "count", arg = "N", type = "integer", help = "with --watch and top: end after N looks" }
-local format = { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" }, help = "wide: more columns, and with topo each NVLink" }
+local format = { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" },
+  help = "wide: more columns, and with topo each NVLink" }
 local plain_format = { name = "output", short = "o", arg = "FORMAT", values = { "text", "json" }, help = "text for people, or json" }
 
 M.parts = {
