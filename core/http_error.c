@@ -72,6 +72,68 @@ static void clean(char *into, size_t size, const char *text) {
     }
 }
 
+// What a SOCKS proxy answered.
+static const struct refusal {
+    CURLproxycode code;
+    bool retryable;
+    const char *reason;
+} refusals[] = {
+    {CURLPX_NO_AUTH, false, "it wants a user and a password"},
+    {CURLPX_USER_REJECTED, false, "it does not know the user or the password"},
+    {CURLPX_REPLY_NOT_ALLOWED, false, "its rules do not allow it"},
+    {CURLPX_REPLY_CONNECTION_REFUSED, true, "connection refused"},
+    {CURLPX_REPLY_HOST_UNREACHABLE, true, "the host cannot be reached"},
+    {CURLPX_REPLY_NETWORK_UNREACHABLE, true, "the network cannot be reached"},
+    {CURLPX_REPLY_GENERAL_SERVER_FAILURE, true, "it failed and says no more"},
+};
+
+static const struct refusal *refusal_of(const struct er_transfer *t) {
+    long code = 0;
+    if (t->client->curl->easy_getinfo(t->easy, CURLINFO_PROXY_ERROR, &code) != CURLE_OK || !code) {
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        if ((long)refusals[i].code == code) {
+            return &refusals[i];
+        }
+    }
+    return NULL;
+}
+
+// The proxy is there and will not go on to the server.
+static bool explain_refusal(struct er_transfer *t) {
+    long status = 0;
+    const struct refusal *refusal = refusal_of(t);
+    char reason[64];
+    if (refusal) {
+        t->reply.retryable = refusal->retryable;
+        snprintf(reason, sizeof reason, "%s", refusal->reason);
+    } else if (t->client->curl->easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &status) == CURLE_OK &&
+               status >= 400) {
+        t->reply.retryable = status >= 500;
+        snprintf(reason, sizeof reason, status == 407 ? "it wants a user and a password (HTTP %ld)" : "HTTP %ld",
+                 status);
+    } else {
+        return false;
+    }
+    er_fail(&t->reply.error, ER_NETWORK, "the proxy does not connect to %s:%u: %s", t->place.host, t->place.port,
+            reason);
+    return true;
+}
+
+// curl names whom it could not reach: another one than the server is a proxy.
+static void name_proxy(const struct er_transfer *t, char *into, size_t size) {
+    char host[256];
+    unsigned port = 0;
+    into[0] = '\0';
+    if (t->routed || sscanf(t->curl_error, "Failed to connect to %255s port %u", host, &port) != 2) {
+        return;
+    }
+    if (port != t->place.port || strcmp(host, t->place.host) != 0) {
+        snprintf(into, size, " through proxy %s:%u", host, port);
+    }
+}
+
 static void find_reason(struct er_transfer *t, const struct meaning *meaning, CURLcode code, char *into, size_t size) {
     const struct er_curl *curl = t->client->curl;
     long number = 0;
@@ -89,13 +151,17 @@ void er_http_explain(struct er_transfer *t, CURLcode code) {
     if (t->reply.error.status != ER_OK) {
         return; // noted by a callback
     }
+    if (!t->connected && explain_refusal(t)) {
+        return;
+    }
     const struct meaning *meaning = meaning_of(code);
-    char reason[CURL_ERROR_SIZE];
+    char reason[CURL_ERROR_SIZE], proxy[300];
+    name_proxy(t, proxy, sizeof proxy);
     find_reason(t, meaning, code, reason, sizeof reason);
     t->reply.retryable = meaning->retryable;
     er_fail(&t->reply.error, meaning->status,
-            t->connected ? "connection to %s:%u%s%s failed: %s" : "cannot connect to %s:%u%s%s: %s", t->place.host,
-            t->place.port, t->unix_path ? " at " : "", t->unix_path ? t->unix_path : "", reason);
+            t->connected ? "connection to %s:%u%s%s%s failed: %s" : "cannot connect to %s:%u%s%s%s: %s", t->place.host,
+            t->place.port, proxy, t->unix_path ? " at " : "", t->unix_path ? t->unix_path : "", reason);
 }
 
 enum er_status er_http_note(struct er_transfer *t, enum er_status status, const char *format, ...) {

@@ -167,6 +167,7 @@ static void set_way(struct setter *s, struct er_transfer *t) {
         SET(s, CURLOPT_PROXY, "");
     } else if (t->client->proxy) {
         SET(s, CURLOPT_PROXY, t->client->proxy);
+        SET(s, CURLOPT_NOPROXY, ""); // no_proxy is about the environment's proxies
     }
 }
 

@@ -50,14 +50,16 @@ function Cluster:endpoints()
 end
 
 ---A kubeconfig as YAML, issued by Container Service for the key's owner. Asked once, and again before it ends.
----@param opts? {private?: boolean, minutes?: integer} private: the address inside the VPC (default: only where there is no public one);
---- minutes: a temporary one, 15 to 4320
+---@param opts? {private?: boolean, minutes?: integer, anew?: boolean} private: the address inside the VPC (default: only where there is no
+--- public one); minutes: a temporary one, 15 to 4320; anew: ask whatever is known
 ---@return string
 ---@return number ends when, seconds since the epoch
----Example: `kube.connect { text = cluster:kubeconfig { minutes = 60 } }`. Raises kind "denied" without the RAM right.
+---@return number renew when it is time to ask again
+---Example: `fs.write(path, (cluster:kubeconfig { minutes = 60 }))`; `kube.connect(cluster, { minutes = 60 })` renews it by itself.
+---Raises kind "denied" without the RAM right.
 function Cluster:kubeconfig(opts)
   local known = kubeconfig.get(self, opts)
-  return known.text, known.ends
+  return known.text, known.ends, known.renew
 end
 
 ---Keeps a kubeconfig in a file of mode 0600, for kubectl and others: written when it is not there, when it is for another cluster

@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Kubernetes as playbooks see it: connect, then say what shall be there.
+local await = require "eirun.kube.await"
 local client = require "eirun.kube.client"
 local config = require "eirun.kube.config"
+local diff = require "eirun.kube.diff"
 local ensure = require "eirun.kube.ensure"
 local errors = require "eirun.errors"
 local target = require "eirun.target"
@@ -20,22 +22,29 @@ local Client = client.Client
 ---Connects to a cluster: the one given, with a kubeconfig that Container Service issues; or by a kubeconfig of your own.
 ---@param where? eirun.Cluster|{kubeconfig?: string, context?: string, text?: string} none: what kubectl would use, KUBECONFIG,
 --- ~/.kube/config, or a pod's own service account
+---@param opts? {minutes?: integer, private?: boolean} of a cluster's kubeconfig: for how long it is issued at a time (15 to 4320), and
+--- for the
+--- address inside the VPC. It is asked for again before it ends, while the client runs.
 ---@return eirun.KubeClient
 ---Example:
 ---```lua
----local k8s = kube.connect(ack.cluster(arg.cluster)):namespace "serving"
+---local k8s = kube.connect(ack.cluster(arg.cluster), { minutes = 60 }):namespace "serving"
 ---```
 ---Raises "denied" when no kubeconfig is issued, "invalid" for a bad one. `--kubeconfig FILE` on the command line wins.
-function M.connect(where)
+function M.connect(where, opts)
   local given = target.current().kubeconfig
   if given then return client.new(config.read(given, target.current().context)) end
   if not where then
     if target.current().sandbox then errors.raise("invalid", "in a sandbox say which cluster: kube.connect(ack.cluster(name))") end
     return client.new(config.load { context = target.current().context })
   end
-  if where.kubeconfig and type(where.kubeconfig) == "string" then return client.new(config.read(where.kubeconfig, where.context)) end
-  local text = where.text or where:kubeconfig()
-  return client.new(config.parse(text, { context = where.context, where = "kubeconfig of " .. tostring(where.id or "text") }))
+  if type(where.kubeconfig) == "string" then return client.new(config.read(where.kubeconfig, where.context)) end
+  if where.text then return client.new(config.parse(where.text, { context = where.context, where = "kubeconfig of text" })) end
+  local k8s = client.new(config.issued(function(anew)
+    return where:kubeconfig { minutes = opts and opts.minutes, private = opts and opts.private, anew = anew }
+  end, { where = "kubeconfig of " .. tostring(where.id) }))
+  k8s.cluster = where.id
+  return k8s
 end
 
 ---Makes an object as a manifest says: compared by the server's own dry run, changed by server-side apply.
@@ -47,6 +56,19 @@ end
 ---Raises "conflict" for an object of somebody else (adopt = true takes it over) or fields of another manager.
 function Client:ensure(manifest, opts)
   return ensure.ensure(self, manifest, opts)
+end
+
+---What applying a manifest would change, by the server's own dry run; nothing is stored. Values of Secrets are masked.
+---@param manifest table
+---@param opts? {force?: boolean, manager?: string, validate?: "Strict"|"Warn"|"Ignore"} as of `apply`
+---@return eirun.Change[] changes field, from, to; none: it is as the manifest says
+---@return table|nil live the object that is there
+---@return table merged what it would be
+---Example: `for _, c in ipairs(k8s:diff(manifest)) do print(c.field, c.from, c.to) end`.
+---Raises as `apply`: "conflict" with each field and its owner, "invalid" with the server's words.
+function Client:diff(manifest, opts)
+  local found = diff.of(self, manifest, opts)
+  return found.changes, found.live, found.merged
 end
 
 ---Makes the namespace; one that is there is fine, whoever made it. One that is being deleted is waited for.
@@ -82,11 +104,13 @@ end
 
 ---A bucket as a volume: Secret, PersistentVolume and bound claim.
 ---@param given table name, bucket, and any of claim (default name), path ("/"), url (the region's internal endpoint), region,
---- size ("5Gi"), read_only (true), client ("ossfs2"), options, adopt, timeout; who reads: secret (an existing Secret), credentials
+--- size ("5Gi"), read_only (true), client ("ossfs2"), options, adopt, timeout, check (true: look with the reader's identity whether it can
+--- read what is below the path); who reads: secret (an existing Secret), credentials
 --- (default: the run's own), or a RAM role without any key: role, or role_arn with oidc_provider_arn
 ---@return {name: string, claim: string, namespace: string, bucket: string}
 ---Example: `k8s:ensure_oss_volume { name = "model-csi-pv", claim = "model-pvc", bucket = "models", path = "/bert" }`.
----Raises "invalid" before any write, "conflict" for another source under the same name, and early when the claim cannot bind.
+---Raises "invalid", "denied" or "not_found" before any write, "conflict" for another source under the same name, and early when the claim
+---cannot bind.
 function Client:ensure_oss_volume(given)
   return volume.ensure(self, given)
 end
@@ -114,6 +138,23 @@ end
 ---Raises "timeout" when no balancer gives an address.
 function Client:ensure_ingress(given)
   return traffic.ensure_ingress(self, given)
+end
+
+---Waits for objects of any kind; ends early on what cannot become well: an image that cannot be pulled, a crash loop, a pod that no node
+---can take, a used-up quota, a failed mount, a pod or job that has ended.
+---@param given table kind ("Pod", "example.com/v1/CronTab"), and name, or labels or fields (and all: of all namespaces); what to wait for,
+--- one of condition ("Ready", "Ready=False"), jsonpath ("{.status.phase}") with value or without, delete = true, create = true (which may
+--- stand beside a condition or a jsonpath); and any of timeout (300), patient (wait even for what cannot become well)
+---@return table|nil object as last seen, or a list where labels or fields were given
+---Example:
+---```lua
+---k8s:wait { kind = "Job", name = "convert", condition = "Complete", timeout = 600 }
+---k8s:wait { kind = "Pod", labels = { app = "web" }, jsonpath = "{.status.phase}", value = "Running" }
+---k8s:wait { kind = "Namespace", name = "old", delete = true }
+---```
+---Raises early, quoting the event and saying what to do; "timeout" saying how it stands; "not_found" for what is not there.
+function Client:wait(given)
+  return await.all(self, given)
 end
 
 ---Waits for a Deployment's rollout and ends early on what cannot become well.

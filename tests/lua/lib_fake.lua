@@ -8,7 +8,7 @@ local task = require "eirun.task"
 
 local M = {}
 
-local products = { "CS", "ECS", "ESS", "STS", "OSS", "SLS" }
+local products = { "CS", "ECS", "ESS", "STS", "OSS", "SLS", "RAM" }
 
 local function endpoints_at(url)
   local map = {}

@@ -2,6 +2,7 @@
 local t = require "eirun.test"
 local client = require "eirun.kube.client"
 require "eirun.kube.pods"
+local diff = require "eirun.kube.diff"
 local ensure = require "eirun.kube.ensure"
 local fake = require "lib_fake"
 local json = require "eirun.core.json"
@@ -171,12 +172,12 @@ t.test("an_object_of_somebody_else_is_left_alone_unless_adopted", function()
 end)
 
 t.test("a_secrets_values_are_never_among_the_changes", function()
-  local changes = ensure.differences({ kind = "Secret", data = { k = "b2xk" } }, { kind = "Secret", data = { k = "bmV3", l = "eA==" } })
+  local changes = diff.changes({ kind = "Secret", data = { k = "b2xk" } }, { kind = "Secret", data = { k = "bmV3", l = "eA==" } })
   t.eq(changes, { { field = "data.k", from = "<secret>", to = "<secret>" }, { field = "data.l", to = "<secret>" } })
 end)
 
 t.test("of_a_text_of_many_lines_those_that_come_and_go_are_told", function()
-  t.eq(ensure.differences({ kind = "ConfigMap", data = { app = "a\nb" } }, { kind = "ConfigMap", data = { app = "a\nc\nd" } }),
+  t.eq(diff.changes({ kind = "ConfigMap", data = { app = "a\nb" } }, { kind = "ConfigMap", data = { app = "a\nc\nd" } }),
     { { field = "data.app", from = "b", to = "c, d" } })
 end)
 

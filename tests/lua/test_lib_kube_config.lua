@@ -71,3 +71,43 @@ for i, row in ipairs(bad) do
     t.match(tostring(t.err("invalid", function() config.parse(row[1], { context = row[2], where = "FILE" }) end)), row[3])
   end)
 end
+
+-- Proxies of the environment ---------------------------------------------------------------------------------------------
+
+local P = "http://proxy:3128"
+local proxied = {
+  { "https://api.example.com:6443", { HTTPS_PROXY = P }, P },
+  { "https://api.example.com", { https_proxy = "proxy:3128" }, P },
+  { "http://api.example.com", { HTTPS_PROXY = P } },
+  { "http://api.example.com", { HTTP_PROXY = P }, P },
+  { "https://api.example.com", { ALL_PROXY = "socks5://p:1" }, "socks5://p:1" },
+  { "https://api.example.com", {} },
+  { "https://127.0.0.1:6443", { HTTPS_PROXY = P } },
+  { "https://localhost:6443", { HTTPS_PROXY = P } },
+  { "https://[::1]:6443", { HTTPS_PROXY = P } },
+  { "https://api.example.com:6443", { HTTPS_PROXY = P, NO_PROXY = "a.com, example.com" } },
+  { "https://api.example.com:6443", { HTTPS_PROXY = P, NO_PROXY = ".EXAMPLE.com" } },
+  { "https://api.example.com:6443", { HTTPS_PROXY = P, NO_PROXY = "*.example.com" } },
+  { "https://example.com:6443", { HTTPS_PROXY = P, NO_PROXY = ".example.com" }, P },
+  { "https://notexample.com:6443", { HTTPS_PROXY = P, NO_PROXY = "example.com" }, P },
+  { "https://api.example.com:6443", { HTTPS_PROXY = P, NO_PROXY = "example.com:6443" } },
+  { "https://api.example.com:6443", { HTTPS_PROXY = P, NO_PROXY = "example.com:443" }, P },
+  { "https://api.example.com:6443", { HTTPS_PROXY = P, NO_PROXY = "*" } },
+  { "https://10.1.2.3:6443", { HTTPS_PROXY = P, NO_PROXY = "10.0.0.0/8" } },
+  { "https://11.1.2.3:6443", { HTTPS_PROXY = P, NO_PROXY = "10.0.0.0/8" }, P },
+  { "https://10.1.2.3:6443", { HTTPS_PROXY = P, NO_PROXY = "10.1.2.3" } },
+  { "https://[fd00::1]:6443", { HTTPS_PROXY = P, NO_PROXY = "[fd00::1]:6443" } },
+  { "https://[fd00::1]:6443", { HTTPS_PROXY = P, NO_PROXY = "fd00::1" } },
+  { "https://[fd00::2]:6443", { HTTPS_PROXY = P, NO_PROXY = "fd00::1" }, P },
+}
+
+for i, row in ipairs(proxied) do
+  t.test("a_proxy_of_the_environment_is_taken_by_kubectls_rules_" .. i, function()
+    local os_core, proxy = require "eirun.core.os", require "eirun.kube.proxy"
+    local before = os_core.getenv
+    os_core.getenv = function(name) return row[2][name] end
+    local ok, found = pcall(proxy.of, row[1])
+    os_core.getenv = before
+    t.eq({ ok, found }, { true, row[3] })
+  end)
+end

@@ -13,10 +13,28 @@ local function connect(url)
   return client.new { server = url, verify = true, namespace = "serving", context = "test" }
 end
 
+-- The bucket below a prefix as its reader sees it: `world.keys`, or what `world.bucket(call)` answers.
+local function bucket(world, call)
+  world.asked = world.asked or {}
+  table.insert(world.asked, { call.method, call.query.prefix or call.path, call.headers:get("authorization"):match "Credential=([^/]+)" })
+  local status, code = (world.bucket or function() return 200 end)(call)
+  if status ~= 200 then
+    return status, ("<Error><Code>%s</Code><Message>%s it is</Message><RequestId>R1</RequestId></Error>"):format(code, code)
+  end
+  local list = {}
+  for _, key in ipairs(world.keys or { "model/saved_model.pb" }) do list[#list + 1] = "<Contents><Key>" .. key .. "</Key></Contents>" end
+  return 200, "<ListBucketResult>" .. table.concat(list) .. "</ListBucketResult>"
+end
+
 -- A server that keeps what is applied, by path; `world.objects[path]` may be filled before.
 local function keeping(world)
   world.objects, world.writes = world.objects or {}, 0
   return function(call)
+    if call.action == "GetRole" then
+      if not world.trust then return 404, { Code = "EntityNotExist.Role", Message = "The role not exists" } end
+      return 200, { Role = { RoleName = "reader", Arn = "acs:ram::1:role/reader", AssumeRolePolicyDocument = json.encode(world.trust) } }
+    end
+    if call.path:find "^/models" then return bucket(world, call) end
     local object = world.objects[call.path]
     if call.method == "GET" then
       if object then return 200, object end
@@ -76,7 +94,7 @@ for i, row in ipairs(bad_volumes) do
 end
 
 t.test("a_role_reads_without_any_key", function()
-  local world = {}
+  local world = { trust = {} } -- whose cluster is not known, so that nothing is said of its trust
   fake.with(keeping(world), function(url)
     connect(url):ensure_oss_volume { name = "v", bucket = "models", role = "reader",
       options = "-o memory_data_cache_size=4G -o total_mem_limit=8G" }
@@ -113,13 +131,148 @@ t.test("a_secret_must_hold_a_whole_key", function()
   refused(world { akId = "x" }, "invalid", "holds no key", make)
   refused(world { akId = "x", AccessKeyId = "x", AccessKeySecret = "y" }, "invalid", "holds no key", make)
   refused({}, "not_found", "does not exist", make)
-  fake.with(keeping(world { accesskeyid = "x", ACCESSKEYSECRET = "y" }), function(url) make(connect(url)) end)
+  fake.with(keeping(world { accesskeyid = "eA==", ACCESSKEYSECRET = "eQ==" }), function(url) make(connect(url)) end)
 end)
 
 t.test("a_handle_that_another_volume_has_is_refused", function()
   local other = { metadata = { name = "other" }, spec = { csi = { driver = "ossplugin.csi.alibabacloud.com", volumeHandle = "v" } } }
   refused({ list = { other } }, "conflict", "'other' has the volume handle 'v' already", function(k8s)
     k8s:ensure_oss_volume { name = "v", bucket = "models" }
+  end)
+end)
+
+-- Who reads --------------------------------------------------------------------------------------------------------------
+
+local PROVIDER = "acs:ram::1:oidc-provider/ack-rrsa-c1"
+local SUBJECT = "system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs"
+
+local function trust(more)
+  local statement = { Effect = "Allow", Action = "sts:AssumeRole", Principal = { Federated = json.array { PROVIDER } },
+    Condition = { StringEquals = { ["oidc:aud"] = "sts.aliyuncs.com", ["oidc:sub"] = SUBJECT, ["oidc:iss"] = "https://oidc" } } }
+  for key, value in pairs(more or {}) do statement[key] = value end
+  return { Version = "1", Statement = json.array { statement } }
+end
+
+local function by_role(given)
+  return function(k8s)
+    k8s.cluster = "c1"
+    local spec = { name = "v", bucket = "models", role = "reader" }
+    for key, value in pairs(given or {}) do spec[key] = value end
+    k8s:ensure_oss_volume(spec)
+  end
+end
+
+local function sub(value, operator)
+  return { Condition = { [operator or "StringEquals"] = { ["oidc:aud"] = "sts.aliyuncs.com", ["oidc:sub"] = value } } }
+end
+
+local distrust = {
+  { trust { Principal = { Service = json.array { "ecs.aliyuncs.com" } } }, "role 'reader' trusts no OIDC provider" },
+  { trust { Effect = "Deny" }, "trusts no OIDC provider" }, { trust { Action = "sts:TagSession" }, "trusts no OIDC provider" },
+  { trust { Principal = { Federated = PROVIDER .. "0" } }, "trusts '.*ack%-rrsa%-c10', not '.*ack%-rrsa%-c1'" },
+  { trust(sub "system:serviceaccount:default:ossfs"),
+    "trusts the subject 'system:serviceaccount:default:ossfs', not '.*csi%-fuse%-ossfs'" },
+  { trust(sub(json.array { "system:serviceaccount:kube-system:csi-fuse-ossfs" })), "trusts the subject" },
+  { trust { Condition = { StringEquals = { ["oidc:aud"] = "other", ["oidc:sub"] = SUBJECT } } },
+    "the audience 'other', not 'sts.aliyuncs.com'" },
+}
+
+for i, row in ipairs(distrust) do
+  t.test("a_role_that_does_not_trust_the_driver_is_refused_" .. i, function()
+    refused({ trust = row[1] }, "invalid", row[2] .. ".*let its trust policy say {.*" .. SUBJECT:gsub("%-", "%%-"), by_role())
+  end)
+end
+
+t.test("a_role_that_is_not_there_is_refused", function()
+  refused({}, "not_found", "there is no RAM role 'reader'", by_role())
+end)
+
+t.test("a_role_that_trusts_the_driver_is_taken", function()
+  for _, document in ipairs { trust(), trust(sub(json.array { "x", SUBJECT })), trust(sub("system:serviceaccount:ack-csi-fuse:*",
+    "StringLike")),
+    { Version = "1", Statement = json.array { trust { Principal = { Service = "ecs" } }.Statement[1], trust().Statement[1] } } } do
+    local world = { trust = document }
+    fake.with(keeping(world), function(url) by_role()(connect(url)) end)
+    t.eq(world.writes, 2)
+  end
+  local world = { trust = trust() }
+  fake.with(keeping(world), function(url)
+    connect(url):ensure_oss_volume { name = "v", bucket = "models", role_arn = "acs:ram::1:role/reader", oidc_provider_arn = PROVIDER }
+  end)
+  t.eq(world.writes, 2)
+end)
+
+t.test("a_role_that_may_not_be_looked_at_is_passed_over", function()
+  local world = {}
+  local keep = keeping(world)
+  fake.with(function(call)
+    if call.action == "GetRole" then return 403, { Code = "NoPermission", Message = "You are not authorized" } end
+    return keep(call)
+  end, function(url) by_role()(connect(url)) end)
+  t.eq(world.writes, 2)
+end)
+
+local function with_secret(fields)
+  fields.objects = { ["/api/v1/namespaces/serving/secrets/s"] = { metadata = { name = "s" },
+    data = { akId = "cmVhZGVy", akSecret = "eA==" } } }
+  return fields
+end
+
+local function by_secret(given)
+  return function(k8s)
+    local spec = { name = "v", bucket = "models", path = "/bert", secret = "s" }
+    for key, value in pairs(given or {}) do spec[key] = value end
+    k8s:ensure_oss_volume(spec)
+  end
+end
+
+local function answers(status, code, method)
+  return function(call) if not method or call.method == method then return status, code end return 200 end
+end
+
+local unreadable = {
+  { answers(404, "NoSuchBucket"), "not_found", "NoSuchBucket it is" },
+  { answers(403, "InvalidAccessKeyId"), "denied", "put a key that exists into Secret 'serving/s'" },
+  { answers(403, "SignatureDoesNotMatch"), "denied", "secret key in Secret 'serving/s'" },
+  { answers(403, "AccessDenied"), "denied", "grant the owner of the key in Secret 'serving/s' oss:Get%* and oss:List%*" },
+  { answers(403, "AccessDenied", "HEAD"), "denied", "check = false" },
+}
+
+for i, row in ipairs(unreadable) do
+  t.test("what_its_reader_cannot_read_is_refused_" .. i, function()
+    refused(with_secret { bucket = row[1] }, row[2], "PersistentVolume 'v' cannot be read: .*" .. row[3], by_secret())
+  end)
+end
+
+t.test("the_readers_own_key_looks_at_the_path_and_at_an_object", function()
+  local world = with_secret { keys = { "bert/", "bert/1/saved_model.pb" } }
+  fake.with(keeping(world), function(url) by_secret()(connect(url)) end)
+  t.eq(world.asked, { { "GET", "bert/", "reader" }, { "HEAD", "/models/bert/1/saved_model.pb", "reader" } })
+  t.eq(world.writes, 2)
+end)
+
+t.test("an_empty_path_is_refused_where_it_is_only_read", function()
+  refused(with_secret { keys = {} }, "not_found", "nothing is stored at oss://models/bert/; upload the model first", function(k8s)
+    local ok, err = pcall(by_secret(), k8s)
+    if not ok then
+      err.message = err.message .. "; " .. err.hint
+      error(err, 0)
+    end
+  end)
+  for _, given in ipairs { { read_only = false }, { path = "/" }, { check = false } } do
+    local world = with_secret { keys = {} }
+    fake.with(keeping(world), function(url) by_secret(given)(connect(url)) end)
+    t.eq(world.writes, 2)
+  end
+end)
+
+t.test("a_volume_that_is_there_is_not_looked_at_again", function()
+  local world = with_secret {}
+  fake.with(keeping(world), function(url)
+    by_secret()(connect(url))
+    local asked = #world.asked
+    by_secret()(connect(url))
+    t.eq(#world.asked, asked)
   end)
 end)
 

@@ -69,7 +69,9 @@ end)
 local mistakes = {
   { "a_selector_that_no_node_has", "selector=other", "job", "FailedScheduling: \".*node affinity/selector", "labels" },
   { "more_gpus_than_a_node_has", "gpus=4", "job", "FailedScheduling: \".*Insufficient nvidia.com/gpu", "fewer" },
-  { "a_bucket_that_does_not_exist", "volume_bucket=no-such-bucket", "job", "FailedMount: \".*Bucket not found", "bucket does not exist" },
+  { "a_bucket_that_does_not_exist", "volume_bucket=no-such-bucket", "volume", "cannot list oss://no%-such%-bucket/", "make the bucket" },
+  { "a_mount_of_no_bucket", { "volume_bucket=no-such-bucket", "volume_check=no" }, "job", "FailedMount: \".*Bucket not found",
+    "bucket does not exist" },
   { "an_endpoint_of_nowhere", "volume_url=oss-cn-nowhere-internal.aliyuncs.com", "job", "FailedMount: \"", "url" },
   { "a_secret_that_does_not_exist", "volume_secret=nobody", "volume", "Secret 'default/nobody' does not exist", "akId" },
   { "a_version_that_is_not_there", "policy=specific:7", "job", "its log says: \".*was not found in the file system",
@@ -83,7 +85,7 @@ for _, row in ipairs(mistakes) do
   local name, argument, step, pattern, hint = table.unpack(row)
   t.test(name .. "_is_named_and_explained", function()
     in_sandbox(function(dir)
-      local result = run(dir, argument)
+      local result = run(dir, table.unpack(type(argument) == "table" and argument or { argument }))
       local err = result.last.error or {}
       t.eq({ result.code, err.step }, { 1, step }, json.encode(result.last))
       t.match(err.message, pattern)

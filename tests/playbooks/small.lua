@@ -21,6 +21,7 @@ return play.book {
     volume_bucket = play.string { default = "eirun-sandbox-models" },
     volume_url = play.string {},
     volume_secret = play.string {},
+    volume_check = play.boolean { default = true, help = "look first whether the bucket can be read" },
     label = play.string { default = "small" },
     selector = play.string { default = "small" },
     policy = play.string { default = "specific:1623831335" },
@@ -52,7 +53,8 @@ return play.book {
       oss.bucket(arg.bucket):ensure_tree { from = "playbooks/models/chnsenticorp/1623831335", to = "small/1623831335" }
     end)
     p:step("volume", function()
-      k8s:ensure_oss_volume { name = arg.volume, bucket = arg.volume_bucket, url = arg.volume_url, secret = arg.volume_secret }
+      k8s:ensure_oss_volume { name = arg.volume, bucket = arg.volume_bucket, url = arg.volume_url, secret = arg.volume_secret,
+        check = arg.volume_check }
     end)
     local app = p:step("job", function()
       return serve.ensure_tensorflow(k8s, {

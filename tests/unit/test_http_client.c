@@ -222,7 +222,7 @@ static void proxy_variables_hold_for_hosts_without_a_route(void) {
     setenv("http_proxy", "http://127.0.0.1:1", 1);
     struct er_http_call call = call_to("http://far.test/ok");
     struct er_http_reply *reply = fetch(&world, &call);
-    CHECK_STR(reply->error.message, "cannot connect to far.test:80: connection refused");
+    CHECK_STR(reply->error.message, "cannot connect to far.test:80 through proxy 127.0.0.1:1: connection refused");
     er_http_free(reply);
     call.url = "http://a.test/ok";
     reply = fetch(&world, &call);

@@ -38,8 +38,8 @@ end
 
 ---The kubeconfig that is good now: the one from before, or a new one when that is about to end.
 ---@param cluster eirun.Cluster
----@param opts? {private?: boolean, minutes?: integer}
----@return {text: string, ends: number}
+---@param opts? {private?: boolean, minutes?: integer, anew?: boolean}
+---@return {text: string, ends: number, renew: number}
 ---Raises what the call raises.
 function M.get(cluster, opts)
   opts = opts or {}
@@ -47,7 +47,7 @@ function M.get(cluster, opts)
   local key = ("%s/%s"):format(tostring(private), tostring(opts.minutes))
   cluster.kubeconfigs = cluster.kubeconfigs or {}
   local known = cluster.kubeconfigs[key]
-  if not known or task.now() >= known.renew then
+  if not known or opts.anew or task.now() >= known.renew then
     known = ask(cluster, private, opts.minutes)
     cluster.kubeconfigs[key] = known
   end

@@ -116,10 +116,42 @@ local function plugin(self)
   return ok and answer or error(answer, 0)
 end
 
+-- Kubeconfigs that end ----------------------------------------------------------------------------------------------------
+
+local RETRY_SECONDS = 60
+
+-- A renewal that fails does no harm while the identity from before is good.
+local function renewed(self, anew)
+  local ok, config, at = pcall(self.config.renew, anew)
+  if ok then
+    self.inner, self.renew_at, self.renewed_at = M.new(config), at, task.now()
+  elseif anew or errors.is(config, "cancelled") or task.now() >= (self.inner.config.ends or math.huge) then
+    error(config, 0)
+  else
+    self.renew_at = task.now() + RETRY_SECONDS
+  end
+end
+
+-- The identity of a kubeconfig that is issued for some time: one asks for the next one, the others wait for what it brings.
+local function issued(self, anew)
+  while self.renewing do self.renewing:wait() end
+  self.inner = self.inner or M.new(self.config.first)
+  self.renew_at = self.renew_at or self.config.renew_at
+  if not anew and task.now() < self.renew_at then return self.inner end
+  local event = task.event()
+  self.renewing = event
+  local ok, err = pcall(renewed, self, anew)
+  self.renewing = nil
+  event:set()
+  if not ok then error(err, 0) end
+  return self.inner
+end
+
 ---The identity to use now: token, or certificate and key; nothing at all is possible.
 ---@return {token?: userdata, cert_pem?: string, key_pem?: userdata}
 function Auth:now()
   local config = self.config
+  if config.renew then return issued(self):now() end
   if config.exec then return plugin(self) end
   if config.token_file then return read_file(self) end
   return config
@@ -129,6 +161,12 @@ end
 ---@param used table what `now` had answered
 ---@return boolean
 function Auth:refused(used)
+  if self.config.renew then
+    if self.inner:refused(used) or used ~= self.inner.config then return true end -- the other: a new one is there already
+    if self.renewed_at and task.now() - self.renewed_at < RETRY_SECONDS then return false end
+    issued(self, true)
+    return true
+  end
   if self.config.exec then
     local key = key_of(self.config)
     if kept_answers[key] == used then kept_answers[key] = nil end

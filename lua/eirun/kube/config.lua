@@ -25,6 +25,10 @@ local M = {}
 ---@field headers? string[][] of impersonation
 ---@field namespace string
 ---@field context string
+---@field ends? number of a kubeconfig that is issued for some time: when, seconds since the epoch
+---@field renew? fun(anew?: boolean): eirun.KubeConfig, number the next one, and when to ask again; anew: whatever is known
+---@field renew_at? number when to ask first
+---@field first? eirun.KubeConfig the one at hand
 
 local function fail(where, text, hint)
   errors.raise("invalid", ("%s: %s"):format(where, text), { object = where, hint = hint })
@@ -164,6 +168,16 @@ local function identity(user, config)
   config.headers = impersonation(user)
   -- A plug-in is not run where there is an identity already.
   if not (config.token or config.token_file or config.cert_pem) then config.exec = exec_of(user) end
+end
+
+---Is this server certainly this machine?
+---@param server string a URL
+---@return boolean
+---Example: `config.is_loopback "https://127.0.0.1:6443"` is true. Raises nothing.
+function M.is_loopback(server)
+  local host = server:match("^https?://%[([^%]]+)%]") or server:match("^https?://([^:/]+)")
+  if not host then return false end
+  return host == "localhost" or host == "::1" or host:find("^127%.%d+%.%d+%.%d+$") ~= nil
 end
 
 -- Server --------------------------------------------------------------------------------------------------------------
@@ -312,6 +326,27 @@ function M.parse(text, opts)
   local config = decode(text, where)
   if config == nil then fail(where, "is empty") end
   return M.resolve(config, opts)
+end
+
+---A configuration whose kubeconfig ends and is asked for again before it does, while the client runs.
+---@param ask fun(anew?: boolean): string, number|nil, number|nil its text, when it ends, and when to ask again
+---@param opts? {context?: string, where?: string}
+---@return eirun.KubeConfig
+---Example: `config.issued(function(anew) return cluster:kubeconfig { minutes = 60, anew = anew } end)`. Raises as `parse`, and what
+---asking raises.
+function M.issued(ask, opts)
+  local function one(anew)
+    local text, ends, at = ask(anew)
+    local config = M.parse(text, opts)
+    config.ends = ends
+    return config, at or ends or math.huge
+  end
+  local first, at = one()
+  if at == math.huge then return first end
+  local config = {}
+  for key, value in pairs(first) do config[key] = value end
+  config.first, config.renew, config.renew_at = first, one, at
+  return config
 end
 
 ---Picks a context out of a decoded kubeconfig.

@@ -7,7 +7,9 @@ local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local kinds = require "eirun.kube.kinds"
+local proxies = require "eirun.kube.proxy"
 local secret = require "eirun.core.secret"
+local settings = require "eirun.kube.config"
 local target = require "eirun.target"
 local task = require "eirun.task"
 local wire = require "eirun.wire"
@@ -19,6 +21,7 @@ local TOTAL_SECONDS = 120
 ---@class eirun.KubeClient
 ---@field config eirun.KubeConfig
 ---@field ns string the namespace of calls that name none
+---@field cluster? string id of the ACK cluster, where it is one
 ---@field shared table what copies of the client have in common
 local Client = {}
 Client.__index = Client
@@ -73,10 +76,13 @@ local function words_of(status, reply)
   return conflict_words((status.details or {}).causes) or status.message
 end
 
-local function hint_of(status, details)
+local function hint_of(call, status, details)
   if conflict_words(details.causes) then return "leave the field out, or say force = true to take it" end
   for _, cause in ipairs(details.causes or {}) do
     if cause.reason == "NamespaceTerminating" then return "wait until the namespace is gone, then make it anew" end
+  end
+  if tostring(status.message):find("immutable", 1, true) then
+    return ("delete the %s first, or give the new one another name"):format(call.object:match "^%S+")
   end
   return hints[status.reason or ""]
 end
@@ -90,7 +96,7 @@ local function failure(call, reply)
   return errors.new(kind, ("cannot %s %s: %s"):format(call.verb, call.object, words_of(status, reply)), {
     code = status.reason or tostring(reply.status), status = reply.status, operation = call.verb, object = call.object,
     request_id = reply.headers:get "audit-id" or nil, causes_of_server = details.causes, server_message = status.message,
-    hint = hint_of(status, details), retry_after = tonumber(after), continue = (status.metadata or {}).continue,
+    hint = hint_of(call, status, details), retry_after = tonumber(after), continue = (status.metadata or {}).continue,
     retryable = (kind == "throttled" or (reply.status >= 500 and after ~= nil)) or nil,
     -- Server-side apply answers 500 for a field that the schema does not know: no use in repeating that.
     permanent = tostring(status.message):find("failed to create typed patch", 1, true) ~= nil or call.final == true,
@@ -105,7 +111,7 @@ local function transport(self, identity)
   if shared.http and shared.cert_pem == identity.cert_pem then return shared.http end
   shared.cert_pem = identity.cert_pem
   shared.http = target.http { ca_pem = config.ca_pem, cert_pem = identity.cert_pem, key_pem = identity.key_pem, verify = config.verify,
-    proxy = config.proxy, tls_server_name = config.tls_server_name, user_agent = "eirun" }
+    proxy = config.proxy or proxies.of(config.server) or "", tls_server_name = config.tls_server_name, user_agent = "eirun" }
   return shared.http
 end
 
@@ -122,18 +128,22 @@ local function headers_of(self, call, identity)
   return headers
 end
 
-local function is_near(self)
-  return self.config.server:find("^https?://127%.") or self.config.server:find("^https?://localhost[:/]?")
-end
-
 -- Reads and watches share one HTTP/2 connection where the server offers it. Bodies are worth compressing on a line, not in memory.
 local function request_of(self, call, identity)
   local query = wire.query(call.query)
   return {
     method = call.method or "GET", url = self.config.server .. call.path .. (query ~= "" and "?" .. query or ""),
     headers = headers_of(self, call, identity), body = call.body, timeout = call.timeout or 60, connect_timeout = 10,
-    http_version = is_tls(self) and "2" or nil, decompress = not is_near(self) or nil, max_body = call.max_body,
+    http_version = is_tls(self) and "2" or nil, decompress = not settings.is_loopback(self.config.server) or nil, max_body = call.max_body,
   }
+end
+
+-- What is not reached may be the doing of a proxy.
+local function unreached(self, call, err)
+  local hint = err.message:find("proxy", 1, true) and (self.config.proxy
+    and "see proxy-url of the kubeconfig: its proxy must let CONNECT through to the API server"
+    or "see HTTPS_PROXY, and NO_PROXY for hosts that need none") or nil
+  return errors.rephrase(err, ("cannot %s %s: %s"):format(call.verb, call.object, err.message), { hint = hint })
 end
 
 -- `send` is the HTTP client's request or open. A 401 is answered once by asking for the identity again.
@@ -141,7 +151,7 @@ local function attempt(self, call, send)
   local identity = self.shared.auth:now()
   local client = transport(self, identity)
   local reply, err = client[send](client, request_of(self, call, identity))
-  if not reply then return nil, errors.rephrase(err, ("cannot %s %s: %s"):format(call.verb, call.object, err.message)) end
+  if not reply then return nil, unreached(self, call, err) end
   if reply.status ~= 401 or not self.shared.auth:refused(identity) then return reply end
   if send == "open" then reply:close() end
   identity = self.shared.auth:now()

@@ -16,14 +16,7 @@ local function refuse(path, why)
   })
 end
 
----Is this host certainly this machine?
----@param server string a URL
----@return boolean
-function M.is_loopback(server)
-  local host = server:match("^https?://%[([^%]]+)%]") or server:match("^https?://([^:/]+)")
-  if not host then return false end
-  return host == "localhost" or host == "::1" or host:find("^127%.%d+%.%d+%.%d+$") ~= nil
-end
+M.is_loopback = config.is_loopback
 
 ---Raises kind "denied" unless the kubeconfig's server is on loopback and every node of it is the sandbox's own.
 ---@param path string

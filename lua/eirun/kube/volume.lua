@@ -7,6 +7,7 @@ local json = require "eirun.core.json"
 local resource = require "eirun.resource"
 local spec = require "eirun.spec"
 local target = require "eirun.target"
+local volume_reader = require "eirun.kube.volume_reader"
 local wait = require "eirun.kube.wait"
 
 local M = {}
@@ -29,6 +30,7 @@ local rules = {
   read_only = { type = "boolean" },
   client = { type = "string", one_of = clients },
   options = { type = "string" },
+  check = { type = "boolean" },
   adopt = { type = "boolean" },
   timeout = { type = "number", min = 0 },
 }
@@ -125,7 +127,6 @@ local function secret_name(given)
   return given.secret or given.name .. "-oss"
 end
 
--- The run's own keys unless told otherwise. Temporary ones would end before the pods do.
 local function check_secret(k8s, given, secret)
   local data, lower = secret.data or {}, {}
   for key in pairs(data) do lower[key:lower()] = true end
@@ -134,23 +135,47 @@ local function check_secret(k8s, given, secret)
     { hint = "it needs both akId and akSecret, or both AccessKeyId and AccessKeySecret" })
 end
 
-local function ensure_secret(k8s, given)
-  if given.role or given.role_arn then return end
-  if given.secret then
-    local secret = k8s:get("Secret", given.secret)
-    if secret then return check_secret(k8s, given, secret) end
+local function named_secret(k8s, given)
+  local secret = k8s:get("Secret", given.secret)
+  if not secret then
     errors.raise("not_found", ("Secret '%s/%s' does not exist"):format(k8s.ns, given.secret),
       { hint = "make it with akId and akSecret of a key that may read the bucket, or leave secret out" })
   end
-  local keys = (given.credentials or target.current().credentials):get()
-  if keys.security_token then
+  check_secret(k8s, given, secret)
+  return secret
+end
+
+-- The run's own keys unless told otherwise. Temporary ones would end before the pods do.
+local function own_keys(given)
+  local source = given.credentials or target.current().credentials
+  if source:get().security_token then
     errors.raise("invalid", "temporary keys cannot be put into a volume's Secret: they end",
       { hint = "make a Secret with the key of a RAM user that may read the bucket, and name it with secret = \"…\"" })
   end
+  return source
+end
+
+-- Who reads: a Secret that is there, keys for one that is made, or a role.
+local function reader_of(k8s, given)
+  local by_role = given.role or given.role_arn
+  return { secret = given.secret and named_secret(k8s, given) or nil, keys = not by_role and not given.secret and own_keys(given) or nil,
+    namespace = k8s.ns, cluster = k8s.cluster, region = M.region(given, target.current().region) }
+end
+
+local function ensure_secret(k8s, given, source)
+  local keys = source:get()
   ensure.ensure(k8s, {
     apiVersion = "v1", kind = "Secret", type = "Opaque", metadata = { name = secret_name(given), namespace = k8s.ns },
     data = { akId = crypto.base64(keys.access_key_id), akSecret = crypto.base64(keys.access_key_secret) },
   }, { adopt = given.adopt })
+end
+
+---The region of the bucket: the one given, that of the endpoint, else the run's.
+---@param given table
+---@param region string
+---@return string
+function M.region(given, region)
+  return given.region or given.url and region_of(given.url) or region
 end
 
 ---The manifests of volume and claim. Pure.
@@ -160,7 +185,7 @@ end
 ---@return table volume
 ---@return table claim
 function M.manifests(given, namespace, region)
-  region = given.region or given.url and region_of(given.url) or region
+  region = M.region(given, region)
   local modes = json.array { given.read_only == false and "ReadWriteMany" or "ReadOnlyMany" }
   local size, claim, by_role = given.size or "5Gi", given.claim or given.name, given.role or given.role_arn
   local volume = {
@@ -222,8 +247,12 @@ function M.ensure(k8s, given)
   local volume, claim = M.manifests(given, k8s.ns, target.current().region)
   local live = k8s:get("PersistentVolume", given.name)
   check_immutable(live, volume)
-  if not live then check_handle(k8s, given) end
-  ensure_secret(k8s, given)
+  local reader = reader_of(k8s, given)
+  if not live then
+    check_handle(k8s, given)
+    if given.check ~= false then volume_reader.check(given, reader) end
+  end
+  if reader.keys then ensure_secret(k8s, given, reader.keys) end
   ensure.ensure(k8s, volume, { adopt = given.adopt })
   ensure.ensure(k8s, claim, { adopt = given.adopt, wait = function()
     return wait.bound(k8s, claim.metadata.name, given.timeout)

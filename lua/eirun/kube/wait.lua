@@ -4,6 +4,7 @@ local errors = require "eirun.errors"
 local step = require "eirun.step"
 local task = require "eirun.task"
 local verdict = require "eirun.kube.verdict"
+local wire = require "eirun.wire"
 
 local M = {}
 
@@ -169,8 +170,12 @@ local function last_words(k8s, pod)
   return event and ("; pod '%s': %s: %s"):format(pod.metadata.name, event.reason, event.message or "") or ""
 end
 
-local function judge_deployment(k8s, deployment, pods, patience)
-  local who = "Deployment '" .. deployment.metadata.name .. "'"
+local function who_of(object)
+  return ("%s '%s'"):format(object.kind, object.metadata.name)
+end
+
+local function judge_conditions(k8s, deployment, pods, patience)
+  local who = who_of(deployment)
   local refused = condition(deployment, "ReplicaFailure")
   if refused and refused.status == "True" then
     local row = verdict.symptom("FailedCreate", refused.message or "")
@@ -197,30 +202,57 @@ local function rollout_missing(deployment)
 end
 M.rollout_missing = rollout_missing
 
-local function selector_of(deployment)
-  return ((deployment.spec or {}).selector or {}).matchLabels
+local operators = { In = "%s in (%s)", NotIn = "%s notin (%s)", Exists = "%s", DoesNotExist = "!%s" }
+
+-- The pods of a workload, as a selector of its own; nil when it has none.
+local function selector_of(workload)
+  local selector = (workload.spec or {}).selector or {}
+  local list = {}
+  for _, key in ipairs(wire.sorted_keys(selector.matchLabels or {})) do list[#list + 1] = key .. "=" .. selector.matchLabels[key] end
+  for _, one in ipairs(selector.matchExpressions or {}) do
+    list[#list + 1] = operators[one.operator]:format(one.key, table.concat(one.values or {}, ","))
+  end
+  return #list > 0 and table.concat(list, ",") or nil
 end
 
-local function unready_pods(k8s, deployment)
-  local list = {}
-  for _, pod in ipairs(k8s:list("Pod", { labels = selector_of(deployment) })) do
-    if not is_ready(pod) and not pod.metadata.deletionTimestamp then list[#list + 1] = pod end
+local ended = { Succeeded = true, Failed = true }
+
+local function unready_pods(k8s, workload)
+  local list, selector = {}, selector_of(workload)
+  for _, pod in ipairs(selector and k8s:list("Pod", { labels = selector }) or {}) do
+    local over = pod.metadata.deletionTimestamp or ended[(pod.status or {}).phase or ""]
+    if not over and not is_ready(pod) then list[#list + 1] = pod end
   end
   return list
 end
 
-local function judge_all(k8s, deployment, patience)
-  local who = "Deployment '" .. deployment.metadata.name .. "'"
+-- What was said about the object itself and stands in the table of symptoms.
+local function judge_own_events(k8s, object, patience)
+  local scoped = object.metadata.namespace and k8s or k8s:namespace "default"
+  for _, event in ipairs(scoped:events { kind = object.kind, name = object.metadata.name }) do
+    local row = verdict.symptom(event.reason, event.message or "") -- FailedBinding is of type Normal
+    if row and patience:exhausted(event.reason, row.patience) then
+      return quote(who_of(object), event.reason, event.message or "", row.hint)
+    end
+  end
+end
+
+---Why a Deployment, or another workload with a selector, will not become well; nil while there is hope.
+---@param k8s eirun.KubeClient
+---@param workload table
+---@param patience eirun.Patience
+---@return eirun.Error|nil
+function M.judge_workload(k8s, workload, patience)
+  local who = who_of(workload)
   local current = { [who .. "/ReplicaFailure"] = true, [who .. "/progress"] = true }
-  local pods = unready_pods(k8s, deployment)
+  local pods = unready_pods(k8s, workload)
   for _, pod in ipairs(pods) do
     local hopeless = M.judge_pod(k8s, pod, patience, current)
     if hopeless then return hopeless end
   end
   patience:forget_all_but(current)
-  return judge_deployment(k8s, deployment, pods, patience)
+  return judge_conditions(k8s, workload, pods, patience)
 end
-M.judge_deployment = judge_all
 
 ---Calls `look()` until it answers a value. It answers nil and what is missing while there is hope; it raises when there is none.
 ---@param what string
@@ -257,7 +289,7 @@ function M.deployment(k8s, name, opts)
     if not deployment then return nil, "it does not exist" end
     local missing = rollout_missing(deployment)
     if missing then
-      local hopeless = judge_all(k8s, deployment, patience)
+      local hopeless = M.judge_workload(k8s, deployment, patience)
       if hopeless then error(hopeless, 0) end
       return nil, missing
     end
@@ -275,13 +307,23 @@ local function judge_claim(k8s, claim, patience)
     return quote(who, "its volume is taken", ("'%s' is bound to %s/%s"):format(volume.metadata.name, ref.namespace, ref.name),
       "give the volume another name: each namespace needs its own")
   end
-  for _, event in ipairs(k8s:events { kind = "PersistentVolumeClaim", name = claim.metadata.name }) do
-    local row = verdict.symptom(event.reason, event.message or "") -- FailedBinding is of type Normal
-    if row and patience:exhausted(event.reason, row.patience) then return quote(who, event.reason, event.message or "", row.hint) end
-  end
+  return judge_own_events(k8s, claim, patience)
 end
 
-M.judge_claim = judge_claim
+local judges = { Pod = function(k8s, pod, patience) return M.judge_pod(k8s, pod, patience, {}) end,
+  PersistentVolumeClaim = judge_claim }
+
+---Why an object of any kind will not become well, nil while there is hope: by its pods where it selects some, by what is said of it.
+---@param k8s eirun.KubeClient
+---@param object table
+---@param patience eirun.Patience
+---@return eirun.Error|nil
+function M.judge(k8s, object, patience)
+  local how = judges[object.kind]
+  if how then return how(k8s, object, patience) end
+  local hopeless = (object.spec or {}).template and M.judge_workload(k8s, object, patience)
+  return hopeless or judge_own_events(k8s, object, patience)
+end
 
 ---Waits until a claim is bound.
 ---@param k8s eirun.KubeClient

@@ -27,6 +27,7 @@ local M = {}
 ---@field attempts? integer
 ---@field max_body? integer
 ---@field place? eirun.OssPlace how the bucket is reached
+---@field credentials? eirun.Credentials whose keys sign; default the run's
 
 ---@class eirun.OssPlace
 ---@field endpoint? string a host or URL; default by kind and region
@@ -71,7 +72,7 @@ end
 
 local function request_of(call)
   local url, path, region = M.where(call)
-  local keys = target.current().credentials:get()
+  local keys = (call.credentials or target.current().credentials):get()
   local headers = { ["content-type"] = (call.body or call.method == "POST") and "application/octet-stream" or nil }
   for name, value in pairs(call.headers or {}) do headers[name] = value end
   local signer = call.place and call.place.signature == "v1" and sign.v1 or sign.v4

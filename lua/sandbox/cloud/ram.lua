@@ -23,7 +23,7 @@ end
 local function role_view(ctx, role)
   return { RoleName = role.name, RoleId = role.id, Arn = ("acs:ram::%s:role/%s"):format(ctx.account, role.name:lower()),
     CreateDate = times.iso(role.created), Description = "", MaxSessionDuration = 3600,
-    AssumeRolePolicyDocument = '{"Statement":[{"Action":"sts:AssumeRole","Effect":"Allow"}],"Version":"1"}' }
+    AssumeRolePolicyDocument = role.trust or '{"Statement":[{"Action":"sts:AssumeRole","Effect":"Allow"}],"Version":"1"}' }
 end
 
 local function get_role(call)
@@ -37,14 +37,6 @@ local function list_roles(call)
   local list = json.array {}
   for _, role in call.ctx.store:each "role" do list[#list + 1] = role_view(call.ctx, role) end
   return { Roles = { Role = list }, IsTruncated = false }
-end
-
-local function create_role(call)
-  local ctx, name = call.ctx, gateway.need(call, "RoleName")
-  if ctx.store:get("role", name:lower()) then errors.raise(409, "EntityAlreadyExists.Role", "The role already exists: " .. name) end
-  local role = { name = name, id = ctx.id("3", 17, "hex"), created = ctx.now() }
-  ctx.store:put("role", name:lower(), role)
-  return { Role = role_view(ctx, role) }
 end
 
 -- Raises what the products answer while a service role was never granted.
@@ -98,6 +90,16 @@ local function parse_policy(text)
     errors.raise(400, "MalformedPolicyDocument", "The policy document is malformed.")
   end
   return document
+end
+
+local function create_role(call)
+  local ctx, name = call.ctx, gateway.need(call, "RoleName")
+  if ctx.store:get("role", name:lower()) then errors.raise(409, "EntityAlreadyExists.Role", "The role already exists: " .. name) end
+  local trust = call.params.AssumeRolePolicyDocument
+  if trust then parse_policy(trust) end
+  local role = { name = name, id = ctx.id("3", 17, "hex"), created = ctx.now(), trust = trust }
+  ctx.store:put("role", name:lower(), role)
+  return { Role = role_view(ctx, role) }
 end
 
 local function create_policy(call)

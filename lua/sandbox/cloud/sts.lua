@@ -77,6 +77,26 @@ local function assume_role(call)
   return issue(ctx, call, find_role(ctx, gateway.need(call, "RoleArn")))
 end
 
+local function has(value, wanted)
+  if type(value) ~= "table" then return value == nil or value == wanted end
+  for _, one in ipairs(value) do if one == wanted then return true end end
+  return false
+end
+
+-- A role that was made with a trust policy trusts that provider's subject alone; the account's own roles trust all.
+local function is_trusted(role, provider, subject)
+  if not role.trust then return true end
+  for _, statement in ipairs(json.decode(role.trust).Statement) do
+    local equal = (statement.Condition or {}).StringEquals or {}
+    local federated = (statement.Principal or {}).Federated
+    if statement.Effect == "Allow" and federated and has(federated, provider) and has(equal["oidc:sub"], subject)
+        and has(equal["oidc:aud"], "sts.aliyuncs.com") then
+      return true
+    end
+  end
+  return false
+end
+
 local function assume_with_oidc(call)
   local ctx = call.ctx
   local provider = gateway.need(call, "OIDCProviderArn")
@@ -86,8 +106,12 @@ local function assume_with_oidc(call)
   if not ctx.kube_user(gateway.need(call, "OIDCToken")) then
     errors.raise(400, "AuthenticationFail.OIDCToken.Invalid", "This OIDC token is invalid or has expired.")
   end
-  local result = issue(ctx, call, find_role(ctx, gateway.need(call, "RoleArn")))
-  result.OIDCTokenInfo = { Issuer = ctx.api_server, Subject = ctx.kube_user(call.params.OIDCToken).name, ClientIds = "sts.aliyuncs.com" }
+  local role, subject = find_role(ctx, gateway.need(call, "RoleArn")), ctx.kube_user(call.params.OIDCToken).name
+  if not is_trusted(role, provider, subject) then
+    errors.raise(403, "AuthenticationFail.NoPermission", "This operation is forbidden by permission system.")
+  end
+  local result = issue(ctx, call, role)
+  result.OIDCTokenInfo = { Issuer = ctx.api_server, Subject = subject, ClientIds = "sts.aliyuncs.com" }
   return result
 end
 

@@ -15,6 +15,7 @@ return play.book {
     key_secret = play.string { default = "nobody-has-this-secret-00000" },
     volume = play.string { default = "models" },
     serve = play.boolean { default = true },
+    check = play.boolean { default = true, help = "look first whether the bucket can be read" },
   },
 
   run = function(p, arg)
@@ -32,7 +33,7 @@ return play.book {
       k8s:ensure_namespace(arg.namespace)
       k8s:ensure { apiVersion = "v1", kind = "Secret", type = "Opaque", metadata = { name = "own-key", namespace = arg.namespace },
         data = { akId = crypto.base64(arg.key_id), akSecret = crypto.base64(arg.key_secret) } }
-      k8s:ensure_oss_volume { name = arg.volume, bucket = bucket.name, secret = "own-key" }
+      k8s:ensure_oss_volume { name = arg.volume, bucket = bucket.name, secret = "own-key", check = arg.check }
     end)
     if not arg.serve then return end
     p:step("job", function()

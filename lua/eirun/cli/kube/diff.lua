@@ -1,46 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- eirun kube diff: what the server's own dry run would change. Values of Secrets are masked.
+local diff = require "eirun.kube.diff"
 local errors = require "eirun.errors"
 local face = require "eirun.cli.kube.face"
 local fs = require "eirun.core.fs"
-local json = require "eirun.core.json"
 local os_core = require "eirun.core.os"
 local print_ = require "eirun.cli.kube.print"
 local process = require "eirun.core.process"
-
--- kubectl's own words: equal values stay hidden, those that change say which is which.
-local function mask(live, merged)
-  local before, after = live and live.data or {}, merged.data or {}
-  for key, value in pairs(after) do
-    local old = before[key]
-    if old ~= nil and old ~= value then
-      before[key], after[key] = "*** (before)", "*** (after)"
-    else
-      if old ~= nil then before[key] = "***" end
-      after[key] = "***"
-    end
-  end
-  for key, value in pairs(before) do
-    if after[key] == nil and not value:find "^%*%*%*" then before[key] = "***" end
-  end
-  for _, object in ipairs { live or {}, merged } do
-    local annotations = (object.metadata or {}).annotations
-    if annotations and annotations["kubectl.kubernetes.io/last-applied-configuration"] then
-      annotations["kubectl.kubernetes.io/last-applied-configuration"] = "***"
-    end
-  end
-end
-
--- A dry run counts a generation and nothing else: that is no difference.
-local function comparable(object)
-  if not object then return "" end
-  local metadata = object.metadata
-  local generation, version = metadata.generation, metadata.resourceVersion
-  metadata.generation, metadata.resourceVersion = nil, nil
-  local text = json.encode(object)
-  metadata.generation, metadata.resourceVersion = generation, version
-  return text
-end
 
 local function file_name(target)
   local group = target.info.api_version:gsub("/", ".")
@@ -48,15 +14,10 @@ local function file_name(target)
 end
 
 local function compare(target, options, folders)
-  local kind = target.info.api_version .. "/" .. target.info.kind
-  local live = target.k8s:get(kind, target.name)
-  local merged = target.k8s:apply(target.manifest, { dry_run = true, force = options.force_conflicts, manager = options.field_manager })
-  if live then print_.trimmed(live) end
-  print_.trimmed(merged)
-  if comparable(live) == comparable(merged) then return false end
-  if target.info.kind == "Secret" then mask(live, merged) end
-  if live then errors.check(fs.write(folders.live .. "/" .. file_name(target), print_.yaml(live))) end
-  errors.check(fs.write(folders.merged .. "/" .. file_name(target), print_.yaml(merged)))
+  local found = diff.of(target.k8s, target.manifest, { force = options.force_conflicts, manager = options.field_manager })
+  if not found.differs then return false end
+  if found.live then errors.check(fs.write(folders.live .. "/" .. file_name(target), print_.yaml(found.live))) end
+  errors.check(fs.write(folders.merged .. "/" .. file_name(target), print_.yaml(found.merged)))
   return true
 end
 
