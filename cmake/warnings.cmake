@@ -10,3 +10,8 @@ if(EIRUN_SANITIZE)
     target_compile_options(eirun_warnings INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(eirun_warnings INTERFACE -fsanitize=address,undefined)
 endif()
+
+if(EIRUN_SANITIZE_THREADS)
+    target_compile_options(eirun_warnings INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
+    target_link_options(eirun_warnings INTERFACE -fsanitize=thread)
+endif()

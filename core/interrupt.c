@@ -10,24 +10,27 @@
 // A task that has not given way for this long gets a hook that can interrupt it.
 enum { OVERRUN_MS = 50 };
 
-static struct er_runtime *signalled; // the signal handlers know one runtime
+static struct er_runtime *_Atomic signalled; // the signal handlers know one runtime
 
 static void on_overrun_signal(int number) {
     (void)number;
-    if (signalled && signalled->running) {
-        lua_sethook(signalled->running, er_hook_overrun, LUA_MASKCOUNT, 1000);
+    struct er_runtime *rt = atomic_load_explicit(&signalled, memory_order_relaxed);
+    lua_State *running = rt ? atomic_load_explicit(&rt->running, memory_order_relaxed) : NULL;
+    if (running) {
+        lua_sethook(running, er_hook_overrun, LUA_MASKCOUNT, 1000);
     }
 }
 
 static void on_interrupt_signal(int number) {
     (void)number;
-    if (!signalled) {
+    struct er_runtime *rt = atomic_load(&signalled);
+    if (!rt) {
         return;
     }
-    if (signalled->interrupts++ > 0) {
+    if (atomic_fetch_add(&rt->interrupts, 1) > 0) {
         _exit(130);
     }
-    uv_async_send(&signalled->wake);
+    uv_async_send(&rt->wake);
 }
 
 // True when the main thread wants this one to end; false after a tick.
@@ -46,10 +49,11 @@ static void watch(void *argument) {
     struct er_runtime *rt = argument;
     uint64_t last = 0;
     while (!told_to_stop(rt)) {
-        if (rt->running && rt->resumes == last) {
-            kill(getpid(), SIGURG);
+        uint64_t resumes = atomic_load_explicit(&rt->resumes, memory_order_relaxed);
+        if (resumes == last && atomic_load_explicit(&rt->running, memory_order_relaxed)) {
+            pthread_kill(rt->thread, SIGURG); // not to the process: only Lua's own thread may set a hook
         }
-        last = rt->resumes;
+        last = resumes;
     }
 }
 
@@ -68,7 +72,8 @@ bool er_watchdog_start(struct er_runtime *rt) {
     uv_async_init(&rt->loop, &rt->wake, on_wake);
     uv_unref((uv_handle_t *)&rt->wake);
     rt->wake.data = rt;
-    signalled = rt;
+    rt->thread = pthread_self();
+    atomic_store(&signalled, rt);
     handle_signal(SIGURG, on_overrun_signal);
     handle_signal(SIGINT, on_interrupt_signal);
     handle_signal(SIGTERM, on_interrupt_signal);
@@ -91,11 +96,11 @@ void er_watchdog_stop(struct er_runtime *rt) {
     sem_post(&rt->watchdog_stop);
     uv_thread_join(&rt->watchdog);
     sem_destroy(&rt->watchdog_stop);
-    signalled = NULL;
+    atomic_store(&signalled, NULL);
 }
 
 void er_interrupt_take(struct er_runtime *rt) {
-    if (rt->interrupts && !rt->interrupt_seen && rt->root) {
+    if (!rt->interrupt_seen && rt->root && atomic_load_explicit(&rt->interrupts, memory_order_relaxed)) {
         rt->interrupt_seen = true;
         er_vm_cancel(rt->root->vm, "interrupted");
     }

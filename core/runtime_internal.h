@@ -7,10 +7,13 @@
 #include "task.h"
 
 #include <lua.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 struct er_scope;
+struct er_listening;
 
 struct er_runtime {
     uv_loop_t loop;
@@ -29,6 +32,8 @@ struct er_runtime {
     // quiet
     bool touched;
     unsigned held;
+    unsigned loopbacks;             // transfers under way between two sockets of ours
+    struct er_listening *listening; // where we listen
     // tasks
     struct er_task *ready_head, *ready_tail;
     struct er_task *current;
@@ -37,9 +42,10 @@ struct er_runtime {
     struct er_work *work_head, *work_tail;
     struct er_vm *vms;
     // overrun watchdog and Ctrl-C
-    lua_State *volatile running; // the innermost coroutine that runs Lua now, NULL outside Lua
-    volatile uint64_t resumes;
-    volatile sig_atomic_t interrupts;
+    pthread_t thread;            // the loop's: all of Lua, and its signals
+    lua_State *_Atomic running;  // the innermost coroutine that runs Lua now, NULL outside Lua
+    _Atomic uint64_t resumes;    // written by the loop's thread alone, read by the watchdog
+    _Atomic unsigned interrupts; // Ctrl-C may come to any thread
     bool interrupt_seen;
     int64_t resumed_at; // monotonic, of the first overrun signal of this resume
     uv_async_t wake;
@@ -62,6 +68,16 @@ void er_interrupt_take(struct er_runtime *rt);
 void er_clock_use_virtual(struct er_runtime *rt, int64_t now);
 void er_clock_use_scaled(struct er_runtime *rt, double factor, int64_t now);
 int64_t er_monotonic(void);
+
+// Hot, and nothing else hangs on them: what the watchdog and the signal handlers see of the loop's thread needs no
+// order.
+static inline void er_set_running(struct er_runtime *rt, lua_State *L) {
+    atomic_store_explicit(&rt->running, L, memory_order_relaxed);
+}
+static inline void er_count_resume(struct er_runtime *rt) {
+    uint64_t before = atomic_load_explicit(&rt->resumes, memory_order_relaxed);
+    atomic_store_explicit(&rt->resumes, before + 1, memory_order_relaxed);
+}
 
 enum er_task_state { ER_TASK_READY, ER_TASK_RUNNING, ER_TASK_WAITING, ER_TASK_DEAD };
 

@@ -207,11 +207,11 @@ static void resume(struct er_task *task) {
     task->started = true;
     task->state = ER_TASK_RUNNING;
     rt->current = task;
-    rt->running = task->co;
-    rt->resumes++;
+    er_set_running(rt, task->co);
+    er_count_resume(rt);
     int results = 0;
     int status = lua_resume(task->co, task->vm->L, arguments, &results);
-    rt->running = NULL;
+    er_set_running(rt, NULL);
     rt->current = NULL;
     if (rt->resumed_at || lua_gethook(task->co)) {
         take_hook(task);
@@ -378,7 +378,7 @@ static int l_yield(lua_State *L) {
 
 // The innermost coroutine that runs, so that the overrun hook finds it. [-1, +0, -]
 static int l_running(lua_State *L) {
-    er_runtime_of(L)->running = lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
+    er_set_running(er_runtime_of(L), lua_isthread(L, 1) ? lua_tothread(L, 1) : L);
     return 0;
 }
 
