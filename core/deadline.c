@@ -53,3 +53,8 @@ void er_deadline_stop(struct er_deadline *deadline) {
         deadline->real = NULL;
     }
 }
+
+void er_deadline_follow_clock(struct er_deadline *deadline) {
+    er_deadline_stop(deadline);
+    deadline->real_time = false;
+}

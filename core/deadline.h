@@ -18,6 +18,8 @@ void er_deadline_init(struct er_deadline *deadline, struct er_runtime *rt, bool 
 // The time that the deadline counts in; only differences mean something.
 int64_t er_deadline_now(const struct er_deadline *deadline);
 enum er_status er_deadline_start(struct er_deadline *deadline, int64_t at); // restarts; ER_NO_MEMORY
-void er_deadline_stop(struct er_deadline *deadline);                        // may run twice
+// From now on it runs on the run's clock. It is stopped: start it again.
+void er_deadline_follow_clock(struct er_deadline *deadline);
+void er_deadline_stop(struct er_deadline *deadline); // may run twice
 
 #endif

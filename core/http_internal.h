@@ -38,12 +38,14 @@ struct er_transfer {
     struct er_url place;
     char *unix_path, *tls_url; // tls_url: with the client's tls_server_name in the host's place
     bool routed, outside;      // outside: the peer may be another process, the clock is held
+    bool loopback;             // connected over TCP to a listener of this program
     char connect_to_text[sizeof(((struct er_url *)0)->host) + 16];
     struct curl_slist connect_to;
     struct curl_slist *headers; // nodes and lines in one block, wiped when freed
     size_t headers_size;
     // progress; times are the deadline's
     int64_t started, began, active;
+    int64_t asked; // the run's clock when it started
     bool connected, paused, send_paused;
     bool feeds, feed_ended;
     struct er_buf feed; // what the caller gave and curl has not taken, from feed_at on

@@ -71,7 +71,7 @@ struct er_httpd_req *er_httpd_next(struct er_httpd *server) {
     return req;
 }
 
-int er_httpd_port(const struct er_httpd *server) { return server->port; }
+int er_httpd_port(const struct er_httpd *server) { return server->listening.port; }
 
 bool er_httpd_closed(const struct er_httpd *server) { return server->closed; }
 
@@ -117,14 +117,12 @@ static enum er_status parse_host(const char *host, int port, struct sockaddr_sto
     return ER_INVALID;
 }
 
-static int port_of(const uv_tcp_t *tcp) {
+static void note_listening(struct er_httpd *server) {
     struct sockaddr_storage address;
     int length = sizeof address;
-    if (uv_tcp_getsockname(tcp, (struct sockaddr *)&address, &length) != 0) {
-        return 0;
+    if (uv_tcp_getsockname(&server->listener.tcp, (struct sockaddr *)&address, &length) == 0) {
+        er_listening_add(server->rt, &server->listening, (struct sockaddr *)&address);
     }
-    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                               : ((struct sockaddr_in *)&address)->sin_port);
 }
 
 static int bind_tcp(struct er_httpd *server, const struct sockaddr_storage *address) {
@@ -132,7 +130,9 @@ static int bind_tcp(struct er_httpd *server, const struct sockaddr_storage *addr
     if (code == 0) {
         code = uv_listen(&server->listener.stream, 1024, on_connection);
     }
-    server->port = port_of(&server->listener.tcp);
+    if (code == 0) {
+        note_listening(server);
+    }
     return code;
 }
 
@@ -284,6 +284,7 @@ void er_httpd_close(struct er_httpd *server) {
     if (server->unix_path) {
         unlink(server->unix_path);
     }
+    er_listening_remove(server->rt, &server->listening);
     uv_close(&server->listener.handle, on_listener_closed);
     drop_queue(server);
     for (struct er_httpd_conn *conn = server->conns, *next; conn; conn = next) {

@@ -389,7 +389,7 @@ static void describe_peer(struct er_httpd_conn *conn) {
     struct er_httpd_peer *peer = conn->peer;
     struct sockaddr_storage address;
     int length = sizeof address;
-    peer->local_port = conn->server->port;
+    peer->local_port = er_httpd_port(conn->server);
     peer->tls = conn->ssl != NULL;
     strcpy(peer->address, "unix");
     if (conn->server->unix_path || uv_tcp_getpeername(&conn->io.tcp, (struct sockaddr *)&address, &length) != 0) {

@@ -7,6 +7,7 @@
 #define EIRUN_HTTP_SERVER_IMPL_H
 
 #include "http_server.h"
+#include "loopback.h"
 
 #include <llhttp.h>
 #include <openssl/ssl.h>
@@ -39,7 +40,7 @@ struct er_httpd {
     union socket_handle listener;
     bool closed, owned;
     char *unix_path;
-    int port;
+    struct er_listening listening; // over TCP
     struct er_httpd_limits limits;
     int64_t idle_timeout, header_timeout, stall_timeout;
     void (*ready)(void *user);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of one request: checked, routed, waiting its turn, under way, finished.
 #include "http_internal.h"
+#include "loopback.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -105,6 +106,9 @@ static void stop_running(struct er_transfer *t) {
     if (t->outside) {
         er_unhold(client->rt);
     }
+    if (t->loopback) {
+        er_loopback_end(client->rt);
+    }
 }
 
 static void finish(struct er_transfer *t) {
@@ -159,15 +163,33 @@ void er_http_finish(struct er_transfer *t, CURLcode code) {
     finish(t);
 }
 
+// The peer waits on the clock that this request has held so far. From here on the clock runs, and the deadline with it.
+static enum er_status come_inside(struct er_transfer *t) {
+    er_unhold(t->client->rt);
+    t->outside = false;
+    t->loopback = true;
+    er_loopback_begin(t->client->rt);
+    if (!t->deadline.real_time) {
+        return ER_OK;
+    }
+    er_deadline_follow_clock(&t->deadline);
+    t->started = t->asked;
+    t->began = t->active = er_deadline_now(&t->deadline);
+    return arm(t);
+}
+
 // Called by curl before it sends, once for each connection that it tries. On a kept connection that dies without an
 // answer curl sends again by itself: good for reading, but what writes may have arrived, and only the caller knows what
 // to do.
 int er_http_on_connected(void *transfer, char *peer, char *local, int peer_port, int local_port) {
-    (void)local;
     (void)local_port;
     struct er_transfer *t = transfer;
     note_sent(t);
     if (t->reply.sent && !t->reply.reads) {
+        return CURL_PREREQFUNC_ABORT;
+    }
+    if (t->outside && er_listens_here(t->client->rt, peer, local, peer_port) && come_inside(t) != ER_OK) {
+        (void)er_http_note(t, ER_NO_MEMORY, "not enough memory");
         return CURL_PREREQFUNC_ABORT;
     }
     long connects = 0;
@@ -378,6 +400,7 @@ enum er_status er_http_start(struct er_http_client *client, const struct er_rout
     }
     er_deadline_init(&t->deadline, client->rt, t->outside, on_deadline);
     t->started = er_deadline_now(&t->deadline);
+    t->asked = er_now(client->rt);
     link_last(&client->waiting, t);
     er_http_begin_waiting(client);
     if (t->state == ER_TRANSFER_WAITS && arm(t) != ER_OK) {
