@@ -18,6 +18,91 @@ static char lower_first(const json_error_t *error) {
     return first >= 'A' && first <= 'Z' && second >= 'a' && second <= 'z' ? (char)(first + 32) : first;
 }
 
+// ---- integers beyond 64 bits
+
+enum { INT64_DIGITS = 19 };
+
+static bool is_beyond(const char *digits, size_t count, bool negative) {
+    const char *limit = negative ? "9223372036854775808" : "9223372036854775807";
+    return count > INT64_DIGITS || (count == INT64_DIGITS && memcmp(digits, limit, INT64_DIGITS) > 0);
+}
+
+static size_t skip_string(const char *text, size_t length, size_t at) {
+    for (at++; at < length && text[at] != '"'; at++) {
+        at += text[at] == '\\';
+    }
+    return at + 1;
+}
+
+// How many characters of a set stand there. The text holds no NUL.
+static size_t span(const char *text, size_t length, size_t at, const char *set) {
+    size_t count = 0;
+    while (at + count < length && strchr(set, text[at + count])) {
+        count++;
+    }
+    return count;
+}
+
+// The end of the next integer that no int64_t holds, SIZE_MAX when there is none; `at` is not inside a string or a
+// number.
+static size_t next_beyond(const char *text, size_t length, size_t at) {
+    while (at < length) {
+        if (text[at] == '"') {
+            at = skip_string(text, length, at);
+            continue;
+        }
+        size_t digits = span(text, length, at, "0123456789");
+        size_t whole = digits ? span(text, length, at, "0123456789.eE+-") : 1;
+        if (digits && digits == whole && is_beyond(text + at, digits, at && text[at - 1] == '-')) {
+            return at + digits;
+        }
+        at += whole;
+    }
+    return SIZE_MAX;
+}
+
+// The text with ".0" behind these: jansson then reads the nearest double, as Lua itself reads such a numeral.
+static enum er_status widen(const char *text, size_t length, struct er_buf *wide) {
+    enum er_status status = ER_OK;
+    size_t at = 0;
+    for (size_t end; status == ER_OK && (end = next_beyond(text, length, at)) != SIZE_MAX; at = end) {
+        status = er_buf_add(wide, text + at, end - at);
+        status = status == ER_OK ? er_buf_add_str(wide, ".0") : status;
+    }
+    return status == ER_OK ? er_buf_add(wide, text + at, length - at) : status;
+}
+
+// Where a place in the widened text is in the one that was given.
+static size_t narrow(const char *text, size_t length, size_t position) {
+    size_t at = 0, shift = 0;
+    for (size_t end; (end = next_beyond(text, length, at)) != SIZE_MAX && end + shift < position; at = end) {
+        shift += 2;
+    }
+    return position > shift ? position - shift : 0;
+}
+
+static json_t *load(const char *text, size_t length, json_error_t *error) {
+    *error = (json_error_t){.line = -1};
+    return json_loadb(text, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, error);
+}
+
+// Once more, when the first try met an integer that is too big; few texts have one.
+static json_t *load_widened(const char *text, size_t length, json_error_t *error) {
+    struct er_buf wide = {.max = 2 * length + 2};
+    json_t *value = NULL;
+    if (widen(text, length, &wide) == ER_OK) {
+        value = load(wide.data, wide.length, error);
+    }
+    if (!value && error->position > 0) {
+        size_t position = narrow(text, length, (size_t)error->position);
+        struct er_place place = er_place_of(text, length, position ? position - 1 : 0);
+        error->line = (int)place.line;
+        error->column = (int)place.column;
+    }
+    er_buf_release(&wide);
+    return value;
+}
+
 static enum er_status parse_failed(const json_error_t *error, struct er_place *place, struct er_error *err) {
     if (json_error_code(error) == json_error_out_of_memory) {
         return er_fail(err, ER_NO_MEMORY, "not enough memory");
@@ -46,8 +131,11 @@ enum er_status er_json_parse(const char *text, size_t length, json_t **root, str
     if (nul) {
         return refuse_nul(text, length, nul, place, err);
     }
-    json_error_t error = {.line = -1};
-    json_t *value = json_loadb(text, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    json_error_t error;
+    json_t *value = load(text, length, &error);
+    if (!value && json_error_code(&error) == json_error_numeric_overflow) {
+        value = load_widened(text, length, &error);
+    }
     if (!value) {
         return parse_failed(&error, place, err);
     }

@@ -15,9 +15,9 @@
 // Hands jansson our allocator. Call it before the first parse of a process; again is harmless.
 void er_json_setup(void);
 
-// Any JSON value. Refused: duplicate keys, integers beyond 64 bits, numbers beyond a double, bytes that are not UTF-8,
-// more than ER_JSON_MAX_DEPTH levels, anything after the value. `*root` is the caller's (json_decref) and set on
-// success alone; `*place` says where an ER_INVALID is.
+// Any JSON value. An integer beyond 64 bits is a real: the nearest double. Refused: duplicate keys, numbers beyond a
+// double, bytes that are not UTF-8, more than ER_JSON_MAX_DEPTH levels, anything after the value. `*root` is the
+// caller's (json_decref) and set on success alone; `*place` says where an ER_INVALID is.
 enum er_status er_json_parse(const char *text, size_t length, json_t **root, struct er_place *place,
                              struct er_error *err);
 

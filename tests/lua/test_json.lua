@@ -71,11 +71,31 @@ t.test("integers_stay_64_bit_integers_and_floats_stay_floats", function()
   t.eq(json.encode(values), "[9007199254740993,-9223372036854775808,9223372036854775807,3,3.0,100.0,-0.0]")
 end)
 
-t.test("a_number_that_does_not_fit_is_an_error_and_not_a_guess", function()
-  for _, text in ipairs { "9223372036854775808", "-9223372036854775809", "[1e999]", "[-1e999]" } do
+t.test("a_number_beyond_a_double_is_an_error_and_not_a_guess", function()
+  for _, text in ipairs { "[1e999]", "[-1e999]", "1" .. ("0"):rep(400), "[18446744073709551616, 1e999]" } do
     local value, err = json.decode(text)
     t.ok(value == nil, text)
     t.eq(err.kind, "invalid")
+  end
+end)
+
+t.test("an_integer_beyond_64_bits_is_the_nearest_float_and_costs_the_rest_nothing", function()
+  for _, text in ipairs { "9223372036854775808", "-9223372036854775809", "18446744073709551615", "123456789012345678901234567890" } do
+    local value = json.decode(text)
+    t.eq(math.type(value), "float", text)
+    t.eq(value, tonumber(text), text) -- Lua's own reader
+  end
+  local text = '{"a\\"9223372036854775808":[9223372036854775807,-9223372036854775808,99999999999999999999,1],'
+    .. '"s":"\\\\ 99999999999999999999","e":1e20,"f":99999999999999999999.5,"z":-99999999999999999999}'
+  t.eq(json.decode(text), { ['a"9223372036854775808'] = { math.maxinteger, math.mininteger, 1e20, 1 },
+    s = "\\ 99999999999999999999", e = 1e20, f = 1e20, z = -1e20 })
+end)
+
+t.test("a_mistake_behind_such_an_integer_has_its_own_place", function()
+  for _, number in ipairs { "99999999999999999998", "1234567890123456789" } do -- both beyond and within
+    local _, err = json.decode("[" .. number .. ",\n " .. number .. ", " .. number .. ", oops]")
+    t.eq({ err.kind, err.line }, { "invalid", 2 })
+    t.eq(err.column, 2 * #number + 9)
   end
 end)
 

@@ -21,10 +21,10 @@ json.null = nil
 ---@return string|eirun.Secret
 function json.encode(value, options) end
 
----Reads any one JSON value (RFC 8259). Numbers with a point or an exponent are floats, others integers. Decoded arrays carry the
----mark of `json.array`. Errors: invalid, with the fields `line` and `column` (where reading stopped; the message does not quote
----the text), for what is not JSON, a key said twice, a NUL in a key, an integer beyond 64 bits, a number beyond a double, more
----than 2048 levels; quota for more than 256 MiB.
+---Reads any one JSON value (RFC 8259). Numbers with a point or an exponent are floats, others integers; an integer beyond 64 bits is
+---the nearest float, as Lua, lua-cjson and kubectl read it. Decoded arrays carry the mark of `json.array`. Errors: invalid, with the
+---fields `line` and `column` (where reading stopped; the message does not quote the text), for what is not JSON, a key said twice, a
+---NUL in a key, a number beyond a double, more than 2048 levels; quota for more than 256 MiB.
 ---Example: `local value = assert(json.decode '{"a":[1,null]}')`
 ---@param text string
 ---@return any value
