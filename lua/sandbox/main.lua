@@ -15,13 +15,15 @@ local parts = { "sandbox.control", "sandbox.cloud", "sandbox.sls", "sandbox.oss"
 
 local owner_only = tonumber("700", 8)
 
--- A virtual clock goes on from what was committed last; a fresh world starts at a fixed date. The others keep their own
--- time unless the world is ahead of it: nothing may happen before what has happened.
+-- In one process the clock goes on from what was committed last, at whatever pace; a fresh virtual world starts at a fixed date. A world
+-- that programs with clocks of their own look at (or whose starter named no clock) keeps the time that it finds unless it is ahead of
+-- it: nothing may happen before what has happened.
 local function settle_clock(args)
   local last = world.last_time(args.dir)
+  local alone = args.clock and args.mode ~= "serve" and not args.kubeconfig
   if args.clock == "virtual" then
     if clock.kind() ~= "virtual" then clock.use("virtual", last or world.fresh_start) end
-  elseif last and last > task.now() then
+  elseif last and (alone or last > task.now()) then
     clock.use("scaled", clock.factor(), last)
   end
 end

@@ -114,6 +114,15 @@ t.test("a_wrong_option_value_says_what_fits", function()
   t.match(run.stderr, "text or jsonl")
 end)
 
+t.test("a_sandbox_goes_on_at_its_own_date_whatever_the_clock", function()
+  local dir <close> = scratch()
+  for _, kind in ipairs { "virtual", "real", "10x", "virtual" } do
+    local run = eirun("oss", "ls", "--sandbox=" .. dir.path .. "/box", "--clock", kind)
+    t.eq(run.code, 0, run.stderr)
+    t.match(run.stderr, "clock at 2026%-01%-05T08:0")
+  end
+end)
+
 t.test("a_missing_playbook_is_an_error_with_its_path", function()
   local run = eirun("./nowhere.lua")
   t.ok(run.code ~= 0)
