@@ -187,7 +187,12 @@ static int l_announce(lua_State *L) {
 }
 
 static int l_playbook_dir(lua_State *L) {
-    er_vm_set_playbook_dir(L, luaL_checkstring(L, 1));
+    const char *dir = luaL_checkstring(L, 1);
+    if (!lua_isnoneornil(L, 2)) {
+        luaL_checktype(L, 2, LUA_TTABLE);
+    }
+    lua_settop(L, 2);
+    er_vm_set_playbook_dir(L, dir);
     return 0;
 }
 

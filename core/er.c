@@ -179,6 +179,7 @@ enum er_status er_status_of_errno(int code) {
     case EROFS:
         return ER_DENIED;
     case EEXIST:
+    case ENOTEMPTY:
     case EBUSY:
         return ER_CONFLICT;
     case ENOSPC:

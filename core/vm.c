@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char lua_dir_key, playbook_dir_key;
+static const char lua_dir_key, playbook_dir_key, playbook_globals_key;
 
 static const luaL_Reg c_modules[] = {
 #define ER_MODULE(name, opener) {name, opener},
@@ -84,7 +84,17 @@ static int searcher_dir(lua_State *L, const void *key) {
 
 static int searcher_lua_dir(lua_State *L) { return searcher_dir(L, &lua_dir_key); }
 
-static int searcher_playbook(lua_State *L) { return searcher_dir(L, &playbook_dir_key); }
+// What lies beside a playbook sees the globals that the playbook sees.
+static int searcher_playbook(lua_State *L) {
+    int results = searcher_dir(L, &playbook_dir_key);
+    if (results == 2) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &playbook_globals_key);
+        if (lua_isnil(L, -1) || !lua_setupvalue(L, -3, 1)) {
+            lua_pop(L, 1);
+        }
+    }
+    return results;
+}
 
 static const struct er_embedded *find_embedded(const char *name) {
     for (const struct er_embedded *module = er_embedded; module->module; module++) {
@@ -141,6 +151,7 @@ void er_vm_push_modules(lua_State *L) {
 }
 
 void er_vm_set_playbook_dir(lua_State *L, const char *dir) {
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &playbook_globals_key);
     lua_pushstring(L, dir);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &playbook_dir_key);
 }

@@ -44,7 +44,7 @@ void er_vm_wake(struct er_vm *vm);
 void er_vm_push_source(lua_State *L, const char *name);
 // The names of all modules in the program, those of C first. [-0, +1, m]
 void er_vm_push_modules(lua_State *L);
-// Playbooks may require the files beside them.
+// Playbooks may require the files beside them, whose globals are the table on top; nil: the state's own. [-1, +0, m]
 void er_vm_set_playbook_dir(lua_State *L, const char *dir);
 
 #endif

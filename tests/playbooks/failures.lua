@@ -4,7 +4,7 @@
 local ack = require "eirun.ack"
 local cloud = require "eirun.cloud"
 local errors = require "eirun.errors"
-local json = require "eirun.core.json"
+local json = require "eirun.json"
 local play = require "eirun.play"
 local sandbox = require "eirun.sandbox"
 local task = require "eirun.task"

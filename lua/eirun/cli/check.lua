@@ -39,12 +39,13 @@ end
 
 local function check_globals(path, findings)
   local chunk = load(assert(fs.read(path)), "@" .. path, "t", {})
+  local seen = require("eirun.play.globals").new(require)
   for _, use in ipairs(require("eirun.check.globals").of(chunk)) do
     if use.assigned then
       findings[#findings + 1] = { text = ("%s:%d: assignment to the undeclared variable '%s': write `local %s`"):format(
         path, use.line, use.name, use.name) }
-    elseif _G[use.name] == nil then
-      local near = spec.nearest(use.name, _G)
+    elseif seen[use.name] == nil then
+      local near = spec.nearest(use.name, seen)
       findings[#findings + 1] = { text = ("%s:%d: undefined variable '%s'%s"):format(path, use.line, use.name,
         near and (", did you mean '%s'?"):format(near) or "") }
     end

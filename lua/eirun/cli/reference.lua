@@ -30,6 +30,8 @@ M.groups = {
   } },
   { title = "GPUs", modules = { { name = "eirun.gpu", from = { "eirun.gpu.events", "eirun.gpu.cluster" } },
     { name = "eirun.gpu.health" }, { name = "eirun.gpu.promtext" } } },
+  { title = "Files, programs and formats", modules = { { name = "eirun.fs" }, { name = "eirun.process" }, { name = "eirun.json" },
+    { name = "eirun.yaml" }, { name = "eirun.secret" }, { name = "eirun.crypto" } } },
   { title = "Building a library of your own", modules = {
     { name = "eirun.resource" }, { name = "eirun.spec" }, { name = "eirun.http" }, { name = "eirun.target" },
   } },
@@ -39,9 +41,9 @@ M.groups = {
 M.private = { Step = true, Patience = true }
 
 -- Files of lua/eirun that no playbook needs; a test sees to it that each file is either here or above.
-M.internal = { "eirun.main", "eirun.jmespath", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
+M.internal = { "eirun.face", "eirun.main", "eirun.jmespath", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
 
--- Modules written in C: lua/eirun builds on them, a playbook may use json, yaml, fs and process where the library lacks a verb.
+-- Modules written in C: lua/eirun builds on them, a playbook cannot have them.
 M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "kube", "load", "os", "oss", "process", "secret", "task",
   "term", "testing", "vm", "yaml" }
 
@@ -299,8 +301,8 @@ answers: `network`, `denied`, `not_found`, `conflict`, `quota`, `throttled`, `in
 local core_head = [[
 # Modules written in C
 
-`lua/eirun` is built on these. They answer `nil, err` where the world does not comply and raise only for wrong use. A playbook rarely
-needs one; `json`, `yaml`, `fs`, `process` and `secret` are fit for it.
+`lua/eirun` is built on these. They answer `nil, err` where the world does not comply and raise only for wrong use. A playbook cannot
+require them: `eirun.json`, `eirun.fs` and their like are what it has. Tests that `eirun test` runs can, and so can files of `--lua-dir`.
 ]]
 
 -- A line of links for each part.

@@ -32,7 +32,8 @@ function vm.announce(text) end
 
 ---Lets this state require the files of a folder, after the program's own modules.
 ---@param dir string
-function vm.set_playbook_dir(dir) end
+---@param globals? table what these files see; default: the state's own
+function vm.set_playbook_dir(dir, globals) end
 
 ---The text of a Lua module inside the program, whatever --lua-dir says.
 ---@param name string `eirun.task`

@@ -3,6 +3,7 @@
 local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
 local args = require "eirun.play.args"
+local globals = require "eirun.play.globals"
 local play = require "eirun.play"
 local task = require "eirun.core.task"
 local vm = require "eirun.core.vm"
@@ -11,22 +12,6 @@ local M = {}
 
 local function directory_of(path)
   return path:match("^(.*)/[^/]*$") or "."
-end
-
--- A playbook's globals: what Lua has, read-only, and every misspelt name is an error at its line.
-function M.strict_globals(require_as)
-  return setmetatable({ require = require_as }, {
-    __index = function(_, name)
-      local value = _G[name]
-      if value == nil then
-        error(("undefined variable '%s'"):format(tostring(name)), 2)
-      end
-      return value
-    end,
-    __newindex = function(_, name)
-      error(("assignment to the undeclared variable '%s': write `local %s`"):format(tostring(name), tostring(name)), 2)
-    end,
-  })
 end
 
 local function read(path)
@@ -38,9 +23,9 @@ local function read(path)
   return text
 end
 
---- The file as a function. `require_as` takes the place of `require` in it.
-function M.compile(path, require_as)
-  local chunk, message = load(read(path), "@" .. path, "t", M.strict_globals(require_as))
+--- The file as a function. `seen` are the globals that it sees, by default those of any playbook.
+function M.compile(path, seen)
+  local chunk, message = load(read(path), "@" .. path, "t", globals.strict(seen or globals.new(require)))
   if not chunk then
     errors.raise("invalid", message, { code = "syntax" })
   end
@@ -65,13 +50,13 @@ end
 
 --- Loads a playbook.
 ---@param path string
----@param require_as? fun(name: string): any
+---@param require_as? fun(name: string): any takes the place of `require`
 ---@return eirun.play.Book
 --- Raises kind `not_found` or `denied` for the file, `invalid` for its contents, with file and line.
 function M.playbook(path, require_as)
-  local dir = directory_of(path)
-  vm.set_playbook_dir(dir)
-  local chunk = M.compile(path, require_as)
+  local dir, seen = directory_of(path), globals.new(require_as or require)
+  vm.set_playbook_dir(dir, seen)
+  local chunk = M.compile(path, seen)
   local ok, book = task.settle(chunk, function(err)
     err = with_place(path, err)
     return type(err) == "table" and err or { kind = "internal", message = err, traceback = debug.traceback("", 2), bug = true }

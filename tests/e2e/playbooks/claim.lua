@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A claim whose selector no volume has.
 local ack = require "eirun.ack"
-local json = require "eirun.core.json"
+local json = require "eirun.json"
 local kube = require "eirun.kube"
 local play = require "eirun.play"
 

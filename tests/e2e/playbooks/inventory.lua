@@ -2,7 +2,7 @@
 -- What there is, as the APIs tell it: for tests that nothing is doubled and nothing is left behind.
 local ack = require "eirun.ack"
 local cloud = require "eirun.cloud"
-local json = require "eirun.core.json"
+local json = require "eirun.json"
 local kube = require "eirun.kube"
 local oss = require "eirun.oss"
 local play = require "eirun.play"

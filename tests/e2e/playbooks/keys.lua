@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A model read with a key of the playbook's own choice, in a namespace of its choice.
 local ack = require "eirun.ack"
-local crypto = require "eirun.core.crypto"
+local crypto = require "eirun.crypto"
 local kube = require "eirun.kube"
 local oss = require "eirun.oss"
 local play = require "eirun.play"
