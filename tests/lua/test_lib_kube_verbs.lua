@@ -261,3 +261,52 @@ t.test("wrong_words_end_as_kubectls_do_and_say_what_is_meant", function()
     t.match(result.stderr, row[2])
   end
 end)
+
+-- What `eirun kube WORDS` says to a server that answers by path.
+local function said(answers, ...)
+  local process, fs, words = require "eirun.core.process", require "eirun.core.fs", table.pack(...)
+  local result
+  fake.with(function(call)
+    local answer = answers[call.path]
+    if not answer then return 404, "404 page not found" end
+    return answer.code or 200, answer
+  end, function(url)
+    local call = { assert(fs.realpath "/proc/self/exe"), "kube", "--server", url, timeout = 20, clear_env = true,
+      env = { HOME = "/nowhere", PATH = "/usr/bin" } }
+    table.move(words, 1, words.n, #call + 1, call)
+    result = assert(process.run(call))
+  end)
+  return { result.code, result.stdout, result.stderr }
+end
+
+local METRICS = "/apis/metrics.k8s.io/v1beta1"
+
+local function list_of(...) return { metadata = {}, items = json.array { ... } } end
+
+t.test("top_says_why_there_are_no_figures", function()
+  local gone = { 1, "", "error: Metrics API not available\n" }
+  t.eq(said({ ["/api/v1/nodes"] = list_of() }, "top", "nodes"), gone)
+  t.eq(said({}, "top", "pods"), gone)
+  t.eq(said({ [METRICS .. "/pods"] = fake.status(503, "ServiceUnavailable", "the server is currently unable to handle the request") },
+    "top", "pods", "-A"), gone)
+  t.eq(said({ ["/api/v1/nodes"] = list_of(), [METRICS .. "/nodes"] = list_of() }, "top", "nodes"),
+    { 1, "", "error: metrics not available yet\n" })
+  local pods, metrics = "/api/v1/namespaces/default/pods", METRICS .. "/namespaces/default/pods"
+  t.eq(said({ [pods] = list_of(), [metrics] = list_of() }, "top", "pods"), { 0, "", "No resources found in default namespace.\n" })
+  local function born(seconds)
+    return list_of { metadata = { name = "a", namespace = "default",
+      creationTimestamp = os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() - seconds) } }
+  end
+  t.eq(said({ [pods] = born(5), [metrics] = list_of() }, "top", "pods")[3], "error: metrics not available yet\n")
+  t.match(said({ [pods] = born(300), [metrics] = list_of() }, "top", "pods")[3],
+    "^error: Metrics not available for pod default/a, age: 30%ds")
+end)
+
+t.test("a_node_that_nobody_measured_is_shown_without_figures", function()
+  local function node(name) return { metadata = { name = name }, status = { allocatable = { cpu = "4", memory = "1Gi" } } } end
+  local shown = said({ ["/api/v1/nodes"] = list_of(node "b", node "a"), [METRICS .. "/nodes"] = list_of { metadata = { name = "b" },
+    usage = { cpu = "1500000001n", memory = "262144Ki" } } }, "top", "nodes")
+  t.eq(shown, { 0, "NAME   CPU(cores)   CPU(%)      MEMORY(bytes)   MEMORY(%)   \n"
+    .. "b      1501m        37%         256Mi           25%         \n"
+    .. "a      <unknown>    <unknown>   <unknown>       <unknown>   \n", "" })
+end)

@@ -3,6 +3,11 @@
 local errors = require "eirun.errors"
 local face = require "eirun.cli.kube.face"
 local print_ = require "eirun.cli.kube.print"
+local task = require "eirun.task"
+local wire = require "eirun.wire"
+
+local BASE = "/apis/metrics.k8s.io/v1beta1"
+local NEW = 120 -- a pod this young may not have been measured yet, seconds
 
 local scales = { n = 1e-9, u = 1e-6, m = 1e-3, [""] = 1, k = 1e3, M = 1e6, G = 1e9, T = 1e12,
   Ki = 1 << 10, Mi = 1 << 20, Gi = 1 << 30, Ti = 1 << 40 }
@@ -25,22 +30,23 @@ local function usage_of(item)
   return cores, bytes
 end
 
+local function not_available(answer)
+  local err = errors.from(answer)
+  return err.status == 503 or err.kind == "not_found" and (not err.server_message or err.server_message:find "requested resource")
+end
+
 local function read(k8s, path, options)
   local ok, answer = pcall(k8s.call, k8s, { path = path, verb = "read", object = "metrics", attempts = 2,
-    query = { labelSelector = options.selector } })
-  if ok then return answer end
-  if errors.is(answer, "not_found") or errors.from(answer).status == 503 then
-    errors.raise("not_found", "Metrics API not available", { hint = "install the add-on metrics-server" })
-  end
+    query = { labelSelector = options.selector, fieldSelector = options.field_selector } })
+  if ok then return answer.items or { answer } end
+  if not_available(answer) then errors.raise("not_found", "Metrics API not available") end
   error(answer, 0)
 end
 
 local function sorted(items, options)
-  local key = options.sort_by
-  if key and key ~= "cpu" and key ~= "memory" then face.usage "--sort-by accepts only cpu or memory" end
-  local at = key == "cpu" and 1 or 2
+  local at = options.sort_by == "cpu" and 1 or 2
   table.sort(items, function(a, b)
-    if key and a.usage_now[at] ~= b.usage_now[at] then return a.usage_now[at] > b.usage_now[at] end
+    if options.sort_by and a.usage_now[at] ~= b.usage_now[at] then return a.usage_now[at] > b.usage_now[at] end
     local x, y = a.metadata, b.metadata
     if x.namespace ~= y.namespace then return (x.namespace or "") < (y.namespace or "") end
     return x.name < y.name
@@ -48,64 +54,105 @@ local function sorted(items, options)
   return items
 end
 
-local function measured(answer, options, name)
-  local list = {}
-  for _, item in ipairs(answer.items or { answer }) do
-    item.usage_now = { usage_of(item) }
-    if not name or item.metadata.name == name then list[#list + 1] = item end
+local function measured(items, options)
+  for _, item in ipairs(items) do item.usage_now = { usage_of(item) } end
+  return sorted(items, options)
+end
+
+local function named(path, name) return name and path .. "/" .. name or path end
+
+-- Pods -----------------------------------------------------------------------------------------------------------------
+
+-- No figures at all: are the pods too young, or is nobody measuring?
+local function explain_no_pods(k8s, options, name)
+  local pods = name and { k8s:get("Pod", name) } or k8s:list("Pod", { labels = options.selector, fields = options.field_selector,
+    all = options.all_namespaces })
+  for _, pod in ipairs(pods) do
+    local age = task.now() - wire.parse_time(pod.metadata.creationTimestamp)
+    if age > NEW then
+      errors.raise("not_found", ("Metrics not available for pod %s/%s, age: %ds"):format(pod.metadata.namespace, pod.metadata.name,
+        age // 1))
+    end
   end
-  return sorted(list, options)
+  if #pods > 0 then errors.raise("not_found", "metrics not available yet") end
+  face.note(options.all_namespaces and "No resources found" or ("No resources found in %s namespace."):format(k8s.ns))
+end
+
+local function pod_row(options, item, container, cores, bytes)
+  local row = options.all_namespaces and { item.metadata.namespace } or {}
+  row[#row + 1] = item.metadata.name
+  if options.containers then row[#row + 1] = container end
+  row[#row + 1], row[#row + 2] = cpu(cores), memory(bytes)
+  return row
+end
+
+local function add_sum(rows, total)
+  local line, sum = {}, {}
+  for i = 1, #rows[1] - 2 do line[i], sum[i] = "", "" end
+  table.move({ "________", "________" }, 1, 2, #line + 1, line)
+  table.move({ cpu(total[1]), memory(total[2]) }, 1, 2, #sum + 1, sum)
+  rows[#rows + 1], rows[#rows + 2] = line, sum
 end
 
 local function pods(k8s, options, name)
-  local base = "/apis/metrics.k8s.io/v1beta1" .. (options.all_namespaces and "/pods" or "/namespaces/" .. k8s.ns .. "/pods")
-  local head = options.containers and { "POD", "NAME", "CPU(cores)", "MEMORY(bytes)" } or { "NAME", "CPU(cores)", "MEMORY(bytes)" }
-  local rows = { head }
-  local function add(item, words)
-    if options.all_namespaces then table.insert(words, 1, item.metadata.namespace) end
-    rows[#rows + 1] = words
-  end
-  if options.all_namespaces then table.insert(head, 1, "NAMESPACE") end
-  for _, item in ipairs(measured(read(k8s, base, options), options, name)) do
-    if options.containers then
-      for _, container in ipairs(item.containers or {}) do
-        add(item, { item.metadata.name, container.name, cpu(quantity(container.usage.cpu)), memory(quantity(container.usage.memory)) })
-      end
-    else
-      add(item, { item.metadata.name, cpu(item.usage_now[1]), memory(item.usage_now[2]) })
+  local path = named(BASE .. (options.all_namespaces and "" or "/namespaces/" .. k8s.ns) .. "/pods", name)
+  local items, total = measured(read(k8s, path, options), options), { 0, 0 }
+  if #items == 0 then return explain_no_pods(k8s, options, name) end
+  local rows = { options.containers and { "POD", "NAME", "CPU(cores)", "MEMORY(bytes)" } or { "NAME", "CPU(cores)", "MEMORY(bytes)" } }
+  if options.all_namespaces then table.insert(rows[1], 1, "NAMESPACE") end
+  for _, item in ipairs(items) do
+    for i = 1, 2 do total[i] = total[i] + item.usage_now[i] end
+    if not options.containers then rows[#rows + 1] = pod_row(options, item, nil, item.usage_now[1], item.usage_now[2]) end
+    for _, container in ipairs(options.containers and item.containers or {}) do
+      rows[#rows + 1] = pod_row(options, item, container.name, quantity(container.usage.cpu), quantity(container.usage.memory))
     end
   end
+  if options.sum then add_sum(rows, total) end
   return rows
 end
+
+-- Nodes ----------------------------------------------------------------------------------------------------------------
 
 local function share(used, all)
   return all and all > 0 and ("%d%%"):format(used * 100 // all) or "<unknown>"
 end
 
 local function nodes(k8s, options, name)
-  local rows, allocatable = { { "NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)" } }, {}
-  for _, node in ipairs(k8s:list("Node", { labels = options.selector })) do
-    allocatable[node.metadata.name] = (node.status or {}).allocatable
+  local amounts = {}
+  for _, node in ipairs(name and { k8s:get("Node", name) } or k8s:list("Node", { labels = options.selector })) do
+    amounts[node.metadata.name] = (node.status or {})[options.show_capacity and "capacity" or "allocatable"] or {}
   end
-  for _, item in ipairs(measured(read(k8s, "/apis/metrics.k8s.io/v1beta1/nodes", options), options, name)) do
-    local all = allocatable[item.metadata.name] or {}
-    rows[#rows + 1] = { item.metadata.name, cpu(item.usage_now[1]), share(item.usage_now[1], all.cpu and quantity(all.cpu)),
-      memory(item.usage_now[2]), share(item.usage_now[2], all.memory and quantity(all.memory)) }
+  local items = measured(read(k8s, named(BASE .. "/nodes", name), options), options)
+  if #items == 0 then errors.raise("not_found", "metrics not available yet") end
+  local rows = { { "NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)" } }
+  for _, item in ipairs(items) do
+    local all, cores, bytes = amounts[item.metadata.name] or {}, item.usage_now[1], item.usage_now[2]
+    rows[#rows + 1] = { item.metadata.name, cpu(cores), share(cores, all.cpu and quantity(all.cpu)), memory(bytes),
+      share(bytes, all.memory and quantity(all.memory)) }
+    amounts[item.metadata.name] = nil
+  end
+  for _, missing in ipairs(wire.sorted_keys(amounts)) do
+    rows[#rows + 1] = { missing, "<unknown>", "<unknown>", "<unknown>", "<unknown>" }
   end
   return rows
 end
 
 local views = { pod = pods, pods = pods, po = pods, node = nodes, nodes = nodes, no = nodes }
 
-return face.verb(function(k8s, options, words)
+local function check_words(options, words)
   local view = views[words[1] or ""] or face.usage "top what? pods or nodes"
-  local rows = view(k8s, options, words[2])
-  if #rows == 1 then
-    local inside = view == pods and not options.all_namespaces
-    face.note(inside and ("No resources found in %s namespace."):format(k8s.ns) or "No resources found")
-    return 0
-  end
+  if words[2] and options.selector then face.usage "only one of NAME or selector can be provided" end
+  if words[3] then face.usage(("top %s takes one name, or -l LABELS"):format(words[1])) end
+  local key = options.sort_by
+  if key and key ~= "cpu" and key ~= "memory" then face.usage "--sort-by accepts only cpu or memory" end
+  return view
+end
+
+return face.verb(function(k8s, options, words)
+  local rows = check_words(options, words)(k8s, options, words[2])
+  if not rows then return 0 end
   if options.no_headers then table.remove(rows, 1) end
+  for _, row in ipairs(rows) do row[#row + 1] = "" end -- here kubectl ends the last column, too
   face.out(print_.align(rows))
   return 0
 end)
