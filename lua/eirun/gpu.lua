@@ -55,6 +55,7 @@ local M = {}
 ---@field recovery_errors? integer
 ---@field crc_flit_errors? integer
 ---@field crc_data_errors? integer
+---@field crc_errors? integer from Hopper on, as `nvidia-smi nvlink -e` shows them
 
 ---@class eirun.gpu.Options
 ---@field timeout? number seconds, default 5

@@ -78,13 +78,23 @@ static void read_capability(const struct nvml *nvml, struct er_gpu_device *devic
 }
 
 // The kernel's name of the bus has four digits of domain in lower case.
-static void read_numa(struct er_gpu_device *device, const struct nvml_pci *pci) {
+// Where the kernel does not know, as in a virtual machine: the node whose memory is near, if it is one.
+static void ask_numa(const struct nvml *nvml, struct er_gpu_device *device) {
+    unsigned long nodes = 0;
+    if (ASK(device, nvml->memory_affinity, device->handle, 1, &nodes, 0) && nodes && !(nodes & (nodes - 1))) {
+        set(device, ER_GPU_NUMA, (uint64_t)__builtin_ctzl(nodes));
+    }
+}
+
+static void read_numa(const struct nvml *nvml, struct er_gpu_device *device, const struct nvml_pci *pci) {
     char path[128];
     snprintf(path, sizeof path, "/sys/bus/pci/devices/%04x:%02x:%02x.0/numa_node", pci->domain, pci->bus, pci->device);
     FILE *file = fopen(path, "re");
     int node = -1;
     if (file && fscanf(file, "%d", &node) == 1 && node >= 0) {
         set(device, ER_GPU_NUMA, (uint64_t)node);
+    } else {
+        ask_numa(nvml, device);
     }
     if (file) {
         fclose(file);
@@ -104,7 +114,7 @@ static void read_pci(const struct nvml *nvml, struct er_gpu_device *device) {
     set(device, ER_GPU_PCI_DEVICE, pci.device);
     set(device, ER_GPU_PCI_ID, pci.id);
     set(device, ER_GPU_PCI_SUBSYSTEM, pci.subsystem);
-    read_numa(device, &pci);
+    read_numa(nvml, device, &pci);
 }
 
 static bool read_memory_v2(const struct nvml *nvml, struct er_gpu_device *device) {
@@ -174,6 +184,7 @@ static void read_numbered(const struct nvml *nvml, struct er_gpu_device *device)
         {NVML_FIELD_POWER_AVERAGE, 0, ER_GPU_POWER_AVERAGE},
         {NVML_FIELD_POWER_INSTANT, 0, ER_GPU_POWER_INSTANT},
         {NVML_FIELD_LINK_SPEEDS, 0, ER_GPU_NVLINKS_SPEED},
+        {NVML_FIELD_LINK_SPEED, 0, ER_GPU_NVLINKS_SPEED}, // Hopper tells it of a link only
         {NVML_FIELD_LINK_TX, NVML_ALL_LINKS, ER_GPU_NVLINKS_TX},
         {NVML_FIELD_LINK_RX, NVML_ALL_LINKS, ER_GPU_NVLINKS_RX},
     };

@@ -164,7 +164,8 @@ struct er_gpu_series { // what the driver sampled by itself lately, oldest first
     X(REPLAY, "replay_errors")                                                                                         \
     X(RECOVERY, "recovery_errors")                                                                                     \
     X(CRC_FLIT, "crc_flit_errors")                                                                                     \
-    X(CRC_DATA, "crc_data_errors")
+    X(CRC_DATA, "crc_data_errors")                                                                                     \
+    X(CRC, "crc_errors")
 
 enum er_gpu_nvlink_field {
 #define ER_GPU_NVLINK_CONSTANT(constant, name) ER_GPU_NVLINK_##constant,

@@ -18,6 +18,7 @@ static void read_numbered(const struct nvml *nvml, struct nvml_device *handle, s
         {NVML_FIELD_LINK_SPEED, ER_GPU_NVLINK_SPEED},
         {NVML_FIELD_LINK_TX, ER_GPU_NVLINK_TX},
         {NVML_FIELD_LINK_RX, ER_GPU_NVLINK_RX},
+        {NVML_FIELD_LINK_CRC, ER_GPU_NVLINK_CRC},
     };
     for (size_t i = 0; nvml->fields && i < sizeof rows / sizeof *rows; i++) {
         struct nvml_field field = {.id = rows[i].id, .scope = link->number};
@@ -36,6 +37,7 @@ static void read_errors(const struct nvml *nvml, struct nvml_device *handle, str
     }
 }
 
+// A switch that this machine does not see has an address of ones only.
 static void read_ends(const struct nvml *nvml, struct nvml_device *handle, struct er_gpu_nvlink *link) {
     struct nvml_pci pci = {.domain = 0};
     unsigned version = 0;
@@ -46,7 +48,7 @@ static void read_ends(const struct nvml *nvml, struct nvml_device *handle, struc
     if (nvml->link_remote_kind && nvml->link_remote_kind(handle, link->number, &kind) == NVML_OK) {
         link->values[ER_GPU_NVLINK_REMOTE_KIND] = kind;
     }
-    if (nvml->link_remote && nvml->link_remote(handle, link->number, &pci) == NVML_OK) {
+    if (nvml->link_remote && nvml->link_remote(handle, link->number, &pci) == NVML_OK && pci.domain != UINT32_MAX) {
         snprintf(link->remote, sizeof link->remote, "%08X:%02X:%02X.0", pci.domain, pci.bus, pci.device);
     }
 }

@@ -30,8 +30,8 @@ enum { NVML_ECC_VOLATILE, NVML_ECC_AGGREGATE };
 enum { NVML_RETIRED_SINGLE, NVML_RETIRED_DOUBLE };
 enum { NVML_P2P_NVLINK = 2, NVML_MAX_LINKS = 36 };
 enum { NVML_FIELD_MEMORY_TEMPERATURE = 82, NVML_FIELD_POWER_AVERAGE = 185, NVML_FIELD_POWER_INSTANT = 186 };
-enum { NVML_FIELD_LINK_SPEED = 164, NVML_FIELD_LINK_SPEEDS = 90 }; // of one link; common to all
-enum { NVML_FIELD_LINK_TX = 138, NVML_FIELD_LINK_RX = 139 };       // KiB since the driver was loaded
+enum { NVML_FIELD_LINK_CRC = 163, NVML_FIELD_LINK_SPEED = 164, NVML_FIELD_LINK_SPEEDS = 90 }; // the last: of all alike
+enum { NVML_FIELD_LINK_TX = 138, NVML_FIELD_LINK_RX = 139 }; // KiB since the driver was loaded
 #define NVML_ALL_LINKS UINT32_MAX
 enum { NVML_PCIE_TX, NVML_PCIE_RX };
 enum { NVML_LINK_REPLAY, NVML_LINK_RECOVERY, NVML_LINK_CRC_FLIT, NVML_LINK_CRC_DATA };
@@ -182,6 +182,7 @@ struct nvml_field {
       NULL)                                                                                                            \
     X(p2p, (struct nvml_device *, struct nvml_device *, int, int *), "nvmlDeviceGetP2PStatus", NULL)                   \
     X(ancestor, (struct nvml_device *, struct nvml_device *, int *), "nvmlDeviceGetTopologyCommonAncestor", NULL)      \
+    X(memory_affinity, (struct nvml_device *, unsigned, unsigned long *, int), "nvmlDeviceGetMemoryAffinity", NULL)    \
     X(persistence, (struct nvml_device *, int *), "nvmlDeviceGetPersistenceMode", NULL)                                \
     X(compute_mode, (struct nvml_device *, int *), "nvmlDeviceGetComputeMode", NULL)                                   \
     X(mig_mode, (struct nvml_device *, unsigned *, unsigned *), "nvmlDeviceGetMigMode", NULL)                          \

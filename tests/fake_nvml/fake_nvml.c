@@ -300,8 +300,12 @@ static void answer_field(struct nvml_field *field) {
     if (counter) {
         unsigned long long links = field->scope == NVML_ALL_LINKS ? 12 : 1;
         field->value.u64 = links * (field->id == NVML_FIELD_LINK_TX ? 5000000000ULL : 6000000000ULL);
-    } else if (field->id == NVML_FIELD_LINK_SPEED || field->id == NVML_FIELD_LINK_SPEEDS) {
+    } else if (field->id == NVML_FIELD_LINK_SPEED) {
         field->value.u32 = 26562;
+    } else if (field->id == NVML_FIELD_LINK_SPEEDS) { // of Pascal to Ampere
+        field->code = NVML_NOT_SUPPORTED;
+    } else if (field->id == NVML_FIELD_LINK_CRC) {
+        field->value.u32 = 7;
     } else {
         field->value.u32 = field->id == NVML_FIELD_MEMORY_TEMPERATURE ? 52 : field->id * 1000;
     }
@@ -314,7 +318,8 @@ CALL(nvmlDeviceGetRemappedRows, device,
 CALL(nvmlDeviceGetMigMode, device, (struct nvml_device * device, unsigned *current, unsigned *pending),
      *current = *pending = device->index == 0 && number("mig", 0) > 0)
 
-// 18 links, of which 12 are active: the first six to the GPU's neighbour, the others to a switch.
+// 18 links, of which 12 are active: the first six to the GPU's neighbour, the others to a switch, of which some have no
+// address.
 EXPORT int nvmlDeviceGetNvLinkState(struct nvml_device *device, unsigned link, int *state);
 int nvmlDeviceGetNvLinkState(struct nvml_device *device, unsigned link, int *state) {
     int code = enter("nvmlDeviceGetNvLinkState", device);
@@ -329,7 +334,11 @@ CALL(nvmlDeviceGetNvLinkVersion, device, (struct nvml_device * device, unsigned 
 CALL(nvmlDeviceGetNvLinkRemoteDeviceType, device, (struct nvml_device * device, unsigned link, int *kind),
      *kind = link < 6 ? 0 : 2)
 CALL(nvmlDeviceGetNvLinkRemotePciInfo_v2, device, (struct nvml_device * device, unsigned link, struct nvml_pci *pci),
-     (pci->domain = 0, pci->bus = link < 6 ? 16 + (device->index ^ 1) : 0xC0 + link, pci->device = 0))
+     (pci->domain = link < 9 ? 0 : UINT32_MAX, pci->bus = link < 6 ? 16 + (device->index ^ 1) : 0xC0 + link,
+      pci->device = 0))
+CALL(nvmlDeviceGetMemoryAffinity, device,
+     (struct nvml_device * device, unsigned words, unsigned long *nodes, int scope),
+     ((void)scope, *nodes = words == 1 ? 1UL << (device->index / 2) : 0))
 CALL(nvmlDeviceGetNvLinkErrorCounter, device,
      (struct nvml_device * device, unsigned link, int counter, unsigned long long *errors),
      *errors = link * 10 + (unsigned)counter)

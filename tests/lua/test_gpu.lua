@@ -267,11 +267,13 @@ t.test("gpu_topology_as_json_and_csv", function()
   t.eq({ #look.gpus[1].nvlinks, look.gpus[1]["pci.bus_id"] }, { 18, "00000000:10:00.0" })
   t.eq(look.gpus[2].nvlinks[2], { link = 1, active = true, version = "4.0", speed = 26562, remote = "00000000:10:00.0", remote_gpu = 0,
     remote_kind = "GPU", tx = 5000000000 << 10, rx = 6000000000 << 10, replay_errors = 10, recovery_errors = 11, crc_flit_errors = 12,
-    crc_data_errors = 13 })
+    crc_data_errors = 13, crc_errors = 7 })
   t.eq({ look.gpus[1].nvlinks[13].active, look.gpus[1].nvlinks[7].remote_kind, look.gpus[1].nvlinks[7].remote_gpu }, { false, "switch" })
-  t.eq(answered("devices=2", { "topo", "-o", "csv" }), "gpu, GPU0, GPU1, NUMA\nGPU0, X, NV12, n/a\nGPU1, NV12, X, n/a\n")
+  t.eq(answered("devices=2", { "topo", "-o", "csv" }), "gpu, GPU0, GPU1, NUMA\nGPU0, X, NV12, 0\nGPU1, NV12, X, 0\n")
   t.match(answered("devices=2", { "topo", "-o", "wide" }),
-    "\nGPU1  5     active    4%.0      26562  GPU0 00000000:10:00%.0    4768%.4    5722%.0        50/51/52/53\n")
+    "\nGPU1  5     active    4%.0      26562  GPU0 00000000:10:00%.0    4768%.4    5722%.0        50       51          7\n")
+  t.match(answered("devices=1", { "topo", "-o", "wide" }), "\nGPU0  10    active    4%.0      26562  switch  ")
+  t.match(answered("devices=1 fail=nvmlDeviceGetFieldValues:3", { "topo", "-o", "wide" }), "  n/a           50       51          105\n")
 end)
 
 t.test("gpu_nvlinks_that_the_driver_does_not_know_are_no_failure", function()
@@ -453,9 +455,10 @@ t.test("gpu_metrics_are_served", function()
   assert(fs.remove(folder, { recursive = true }))
 end)
 
--- Recorded on an H100 by tests/gpu/device -----------------------------------------------------------------------------------------
+-- Recorded on an H100, and on two H200, by tests/gpu/device -----------------------------------------------------------------------------------------
 
-local recorded = assert(fs.realpath(program:match "^(.*)/" .. "/../../tests/data/gpu/h100")) .. "/"
+local recorded_in = assert(fs.realpath(program:match "^(.*)/" .. "/../../tests/data/gpu")) .. "/"
+local recorded = recorded_in .. "h100/"
 
 local function split(line)
   local cells = {}
@@ -467,10 +470,8 @@ end
 local moving = { ["memory.used"] = true, ["memory.free"] = true, ["temperature.gpu"] = true, ["temperature.memory"] = true,
   ["temperature.gpu.tlimit"] = true, ["power.draw"] = true, ["power.draw.average"] = true, ["power.draw.instant"] = true }
 
-t.test("gpu_values_recorded_on_an_h100_are_written_as_nvidia_smi_wrote_them", function()
+local function compare_recorded(ours, head, row)
   local fields = require "eirun.gpu.fields"
-  local ours = json.decode(assert(fs.read(recorded .. "idle.json"))).gpus[1]
-  local head, row = assert(fs.read(recorded .. "idle.csv")):match "^([^\n]*)\n([^\n]*)"
   local names, cells, compared = split(head), split(row), 0
   for i, name in ipairs(names) do
     name = name:gsub(" %[.*%]$", "")
@@ -484,6 +485,30 @@ t.test("gpu_values_recorded_on_an_h100_are_written_as_nvidia_smi_wrote_them", fu
     end
   end
   t.ok(compared > 80, compared .. " fields")
+end
+
+t.test("gpu_values_recorded_on_real_gpus_are_written_as_nvidia_smi_wrote_them", function()
+  for folder, count in pairs { h100 = 1, ["h200-x2"] = 2 } do
+    local ours = json.decode(assert(fs.read(recorded_in .. folder .. "/idle.json"))).gpus
+    local head, rows = assert(fs.read(recorded_in .. folder .. "/idle.csv")):match "^([^\n]*)\n(.*)"
+    local i = 0
+    for row in rows:gmatch "[^\n]+" do
+      i = i + 1
+      compare_recorded(ours[i], head, row)
+    end
+    t.eq({ i, #ours }, { count, count })
+  end
+end)
+
+t.test("gpu_nvlink_traffic_recorded_on_two_h200_is_what_was_copied", function()
+  local text = assert(fs.read(recorded_in .. "h200-x2/metrics.txt"))
+  local function value(name, gpu) return tonumber(text:match("\n" .. name .. '{gpu="' .. gpu .. '"[^}]*} (%d+)\n')) end
+  -- 201 GiB were copied from GPU 0 to GPU 1; each of 18 links tells whole KiB.
+  for i, name in ipairs { "DCGM_FI_DEV_NVLINK_COUNT_TX_BYTES", "DCGM_FI_DEV_NVLINK_COUNT_RX_BYTES" } do
+    local short = (201 << 30) - value(name, i - 1)
+    t.ok(short >= 0 and short < 18 << 10, ("%s: %d bytes short"):format(name, short))
+  end
+  t.eq({ value("DCGM_FI_DEV_NVLINK_COUNT_TX_BYTES", 1), value("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL", 0) }, { 0, 0 })
 end)
 
 t.test("gpu_metrics_recorded_on_an_h100_are_read_by_the_cluster_view", function()

@@ -239,14 +239,14 @@ end
 local function nvlink_row(look, device, link)
   local gpu = remote_gpu(look, link)
   local to = gpu and "GPU" .. gpu or link.remote_kind
+  local crc = link.crc_errors or link.crc_flit_errors and link.crc_data_errors and link.crc_flit_errors + link.crc_data_errors
   return { "GPU" .. device.index, tostring(link.link), link.active and "active" or "inactive", shown(link.version), shown(link.speed),
     (to or "n/a") .. (link.remote and " " .. link.remote or ""), gib(link.tx), gib(link.rx),
-    ("%s/%s/%s/%s"):format(shown(link.replay_errors), shown(link.recovery_errors), shown(link.crc_flit_errors),
-      shown(link.crc_data_errors)) }
+    shown(link.replay_errors), shown(link.recovery_errors), shown(crc) }
 end
 
 local function nvlink_rows(look)
-  local rows = { { "", "LINK", "STATE", "VERSION", "MB/s", "TO", "SENT GiB", "RECEIVED GiB", "REPLAY/RECOVERY/CRC FLIT/CRC DATA" } }
+  local rows = { { "", "LINK", "STATE", "VERSION", "MB/s", "TO", "SENT GiB", "RECEIVED GiB", "REPLAYS", "RECOVERIES", "CRC ERRORS" } }
   for _, device in ipairs(look.devices) do
     for _, link in ipairs(device.nvlinks) do rows[#rows + 1] = nvlink_row(look, device, link) end
   end
