@@ -3,6 +3,7 @@
 local t = require "eirun.test"
 local bundle = require "eirun.oss.bundle"
 local crypto = require "eirun.core.crypto"
+local folder = require "lib_folder"
 local fs = require "eirun.core.fs"
 local savedmodel = require "eirun.oss.savedmodel"
 local served = require "eirun.oss.served"
@@ -37,15 +38,6 @@ t.test("snappy_literals_and_copies", function()
   t.eq(snappy.unpack "\6\4ab\1\2", "ababab") -- a copy that overlaps what it writes
   t.eq(snappy.unpack "\6\4ab\1\3", nil) -- a copy from before the beginning
 end)
-
-local function folder(files)
-  local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
-  for path, data in pairs(files) do
-    assert(fs.mkdir(dir .. "/" .. (path:match("^(.*)/") or ""), { parents = true }))
-    assert(fs.write(dir .. "/" .. path, data))
-  end
-  return dir
-end
 
 local function model(changes)
   local files = { ["1/saved_model.pb"] = "\8\1\18\0", ["1/variables/variables.index"] = plain,

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What is decided before anything is sent: names, globs, files of a folder, what is equal, what would be deleted.
 local t = require "eirun.test"
+local folder = require "lib_folder"
 local fs = require "eirun.core.fs"
 local glob = require "eirun.oss.glob"
 local paths = require "eirun.oss.paths"
@@ -52,15 +53,6 @@ t.test("globs_choose_as_ossutil_does", function()
     { true, false, true })
   t.err("invalid", function() glob.filter { { "include", "" } } end)
 end)
-
-local function folder(files)
-  local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
-  for path, data in pairs(files) do
-    assert(fs.mkdir(dir .. "/" .. (path:match("^(.*)/") or ""), { parents = true }))
-    assert(fs.write(dir .. "/" .. path, data))
-  end
-  return dir
-end
 
 local function run(...)
   return assert(require("eirun.core.process").run { ... })

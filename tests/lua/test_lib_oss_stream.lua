@@ -3,19 +3,11 @@
 local t = require "eirun.test"
 local bulk = require "eirun.oss.bulk"
 local crypto = require "eirun.core.crypto"
+local folder = require "lib_folder"
 local fs = require "eirun.core.fs"
 local scan = require "eirun.oss.scan"
 local stream = require "eirun.oss.stream"
 local sync = require "eirun.oss.sync"
-
-local function folder(files)
-  local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
-  for path, data in pairs(files) do
-    assert(fs.mkdir(dir .. "/" .. (path:match("^(.*)/") or ""), { parents = true }))
-    assert(fs.write(dir .. "/" .. path, data))
-  end
-  return dir
-end
 
 local function sorted(map)
   local names = {}

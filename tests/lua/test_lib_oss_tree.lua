@@ -3,6 +3,7 @@
 local t = require "eirun.test"
 local crypto = require "eirun.core.crypto"
 local fake = require "lib_fake"
+local folder = require "lib_folder"
 local fs = require "eirun.core.fs"
 local oss = require "eirun.oss"
 local upload = require "eirun.oss.upload"
@@ -93,15 +94,6 @@ local function server(world)
     store(world, key, call.body)
     return 200, "", { ["x-oss-hash-crc64ecma"] = unsigned(crypto.crc64(call.body)) }
   end
-end
-
-local function folder(files)
-  local dir = assert(fs.mkdtemp "/tmp/eirun-test-")
-  for path, data in pairs(files) do
-    assert(fs.mkdir(dir .. "/" .. (path:match("^(.*)/") or ""), { parents = true }))
-    assert(fs.write(dir .. "/" .. path, data))
-  end
-  return dir
 end
 
 local model = { ["saved_model.pb"] = "graph", ["variables/variables.index"] = "index", ["variables/variables.data"] = ("x"):rep(1000) }

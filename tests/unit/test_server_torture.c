@@ -1,63 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scripts over the bindings of server and files, run with every allocation from the n-th on failing, for each n until
-// one succeeds: nothing may crash, hang or leak, and a script that fails fails by an error.
-#include "script.h"
+// Scripts over the bindings of server and files while memory runs out.
+#include "torture.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { MOST_ALLOCATIONS = 6000 };
-
-static bool succeeded;
 static char folder[64];
-
-// fail_from(n): allocations fail from the n-th on; 0 ends it
-static int l_fail_from(lua_State *L) {
-    er_mem_fail_from((uint64_t)luaL_checkinteger(L, 1));
-    return 0;
-}
-
-static int l_succeeded(lua_State *L) {
-    succeeded = lua_toboolean(L, 1);
-    return 0;
-}
-
-static void prepare(struct er_vm *vm) {
-    lua_State *L = vm->L;
-    lua_setwarnf(L, NULL, NULL); // Lua warns where it has no memory for a finaliser's call
-    lua_register(L, "fail_from", l_fail_from);
-    lua_register(L, "succeeded", l_succeeded);
-    lua_pushstring(L, folder);
-    lua_setglobal(L, "folder");
-}
-
-static bool survives(const char *text, unsigned n) {
-    char number[16];
-    snprintf(number, sizeof number, "%u", n);
-    succeeded = false;
-    script_run(&(struct script){.text = text, .prepare = prepare, .argument = number}, false);
-    return succeeded;
-}
-
-static void torture(const char *script) {
-    unsigned n = 1;
-    while (n <= MOST_ALLOCATIONS && !survives(script, n)) {
-        n++;
-    }
-    CHECK(n > 5);
-    CHECK(n <= MOST_ALLOCATIONS);
-}
-
-// Each body returns true when it got what it asked for; what it requires is loaded before memory runs out.
-#define SCRIPT(modules, body)                                                                                          \
-    "return function(n) " modules " local function body() " body " end "                                               \
-    "fail_from(tonumber(n)) local ok, result = pcall(body) fail_from(0) succeeded(ok and result) end"
 
 // serving(handler, request) -> the answer to one request
 #define SERVER                                                                                                         \
     "local fs, http, httpd = require 'eirun.core.fs', require 'eirun.core.http', require 'eirun.core.httpd' "          \
-    "local task = require 'eirun.task' local socket = folder .. '/s' "                                                 \
+    "local task = require 'eirun.task' local socket = place .. '/s' "                                                  \
     "http.routes{{host = 'a.test', unix = socket}} "                                                                   \
     "local function serving(handler, options) local answer "                                                           \
     "local server <close> = assert(httpd.listen{unix = socket, tls = options.tls}) options.tls = nil "                 \
@@ -81,8 +35,8 @@ static void chunks(void) {
 
 static void files(void) {
     torture(SCRIPT(SERVER, "local text = ('x'):rep(300000) local a = serving(function(req) "
-                           "local r = assert(req:body_to_file(folder .. '/in', {digest = {'md5', 'crc64'}})) "
-                           "assert(req:respond_file(200, nil, folder .. '/in', 0, r.size)) end, "
+                           "local r = assert(req:body_to_file(place .. '/in', {digest = {'md5', 'crc64'}})) "
+                           "assert(req:respond_file(200, nil, place .. '/in', 0, r.size)) end, "
                            "{url = 'http://a.test/', method = 'PUT', body = text}) return a.body == text"));
 }
 
@@ -98,12 +52,12 @@ static void tls(void) {
 
 static void file_functions(void) {
     torture(SCRIPT(SERVER,
-                   "local dir = folder .. '/d/e' assert(fs.mkdir(dir, {parents = true})) "
+                   "local dir = place .. '/d/e' assert(fs.mkdir(dir, {parents = true})) "
                    "assert(fs.write(dir .. '/f', ('y'):rep(300000))) assert(fs.append(dir .. '/f', 'z')) "
                    "local lock <close> = assert(fs.lock(dir .. '/lock')) local none, err = fs.lock(dir .. '/lock') "
                    "local list, sum = assert(fs.list(dir)), assert(fs.digest(dir .. '/f', {'md5', 'crc64'})) "
                    "local text = assert(fs.read(dir .. '/f')) assert(fs.realpath(dir)) assert(fs.stat(dir)) "
-                   "assert(fs.remove(folder .. '/d', {recursive = true})) "
+                   "assert(fs.remove(place .. '/d', {recursive = true})) "
                    "return #text == 300001 and sum.size == 300001 and #list == 2 and err.holder ~= nil"));
 }
 
@@ -113,6 +67,7 @@ int main(void) {
     if (!mkdtemp(folder)) {
         return 1;
     }
+    torture_place = folder;
     int code = check_run((struct check_test[]){
         {"body_and_reply", body_and_reply},
         {"chunks", chunks},
