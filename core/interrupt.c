@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stops Lua from outside: Ctrl-C, and a watchdog that arms a hook in a task that does not give way.
+// What stops Lua from outside: Ctrl-C, and a watchdog that arms a hook in a task that does not give way. The watchdog
+// is a timer of the main thread's CPU time: idle it costs nothing, and the start is spared a thread.
 #include "runtime_internal.h"
 #include "vm.h"
 
-#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,12 +13,18 @@ enum { OVERRUN_MS = 50 };
 static struct er_runtime *_Atomic signalled; // the signal handlers know one runtime
 
 static void on_overrun_signal(int number) {
+    static uint64_t last;
     (void)number;
     struct er_runtime *rt = atomic_load_explicit(&signalled, memory_order_relaxed);
-    lua_State *running = rt ? atomic_load_explicit(&rt->running, memory_order_relaxed) : NULL;
-    if (running) {
+    if (!rt) {
+        return;
+    }
+    uint64_t resumes = atomic_load_explicit(&rt->resumes, memory_order_relaxed);
+    lua_State *running = atomic_load_explicit(&rt->running, memory_order_relaxed);
+    if (running && resumes == last) {
         lua_sethook(running, er_hook_overrun, LUA_MASKCOUNT, 1000);
     }
+    last = resumes;
 }
 
 static void on_interrupt_signal(int number) {
@@ -33,30 +39,6 @@ static void on_interrupt_signal(int number) {
     uv_async_send(&rt->wake);
 }
 
-// True when the main thread wants this one to end; false after a tick.
-static bool told_to_stop(struct er_runtime *rt) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += OVERRUN_MS * 1000000L;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return sem_clockwait(&rt->watchdog_stop, CLOCK_MONOTONIC, &until) == 0;
-}
-
-static void watch(void *argument) {
-    struct er_runtime *rt = argument;
-    uint64_t last = 0;
-    while (!told_to_stop(rt)) {
-        uint64_t resumes = atomic_load_explicit(&rt->resumes, memory_order_relaxed);
-        if (resumes == last && atomic_load_explicit(&rt->running, memory_order_relaxed)) {
-            pthread_kill(rt->thread, SIGURG); // not to the process: only Lua's own thread may set a hook
-        }
-        last = resumes;
-    }
-}
-
 static void handle_signal(int number, void (*handler)(int)) {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
@@ -68,34 +50,30 @@ static void on_wake(uv_async_t *wake) {
     er_touch(rt);
 }
 
+static bool start_timer(timer_t *timer) {
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGURG};
+    event._sigev_un._tid = gettid(); // what the manual calls sigev_notify_thread_id has no name in glibc 2.36
+    struct itimerspec each = {.it_interval.tv_nsec = OVERRUN_MS * 1000000L, .it_value.tv_nsec = OVERRUN_MS * 1000000L};
+    return timer_create(CLOCK_THREAD_CPUTIME_ID, &event, timer) == 0 && timer_settime(*timer, 0, &each, NULL) == 0;
+}
+
 bool er_watchdog_start(struct er_runtime *rt) {
     uv_async_init(&rt->loop, &rt->wake, on_wake);
     uv_unref((uv_handle_t *)&rt->wake);
     rt->wake.data = rt;
-    rt->thread = pthread_self();
     atomic_store(&signalled, rt);
     handle_signal(SIGURG, on_overrun_signal);
     handle_signal(SIGINT, on_interrupt_signal);
     handle_signal(SIGTERM, on_interrupt_signal);
     handle_signal(SIGPIPE, SIG_IGN);
-    sigset_t mine, before;
-    sigemptyset(&mine);
-    sigaddset(&mine, SIGURG);
-    sigaddset(&mine, SIGINT);
-    sigaddset(&mine, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &mine, &before); // the thread inherits: the signals stay with the main thread
-    rt->watchdog_runs = sem_init(&rt->watchdog_stop, 0, 0) == 0 && uv_thread_create(&rt->watchdog, watch, rt) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rt->watchdog_runs;
+    return rt->watchdog_runs = start_timer(&rt->watchdog);
 }
 
 void er_watchdog_stop(struct er_runtime *rt) {
     if (!rt->watchdog_runs) {
         return;
     }
-    sem_post(&rt->watchdog_stop);
-    uv_thread_join(&rt->watchdog);
-    sem_destroy(&rt->watchdog_stop);
+    timer_delete(rt->watchdog);
     atomic_store(&signalled, NULL);
 }
 

@@ -7,10 +7,9 @@
 #include "task.h"
 
 #include <lua.h>
-#include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 
 struct er_scope;
 struct er_listening;
@@ -42,15 +41,13 @@ struct er_runtime {
     struct er_work *work_head, *work_tail;
     struct er_vm *vms;
     // overrun watchdog and Ctrl-C
-    pthread_t thread;            // the loop's: all of Lua, and its signals
     lua_State *_Atomic running;  // the innermost coroutine that runs Lua now, NULL outside Lua
-    _Atomic uint64_t resumes;    // written by the loop's thread alone, read by the watchdog
+    _Atomic uint64_t resumes;    // the watchdog, a signal handler, reads both
     _Atomic unsigned interrupts; // Ctrl-C may come to any thread
     bool interrupt_seen;
     int64_t resumed_at; // monotonic, of the first overrun signal of this resume
     uv_async_t wake;
-    uv_thread_t watchdog;
-    sem_t watchdog_stop;
+    timer_t watchdog;
     bool watchdog_runs;
     struct er_task *root; // Ctrl-C cancels it
 };

@@ -299,7 +299,7 @@ static void feed(struct er_load_conn *conn, const char *bytes, size_t length) {
 
 // False when there was nothing to read.
 static bool read_once(struct er_load_conn *conn) {
-    static _Thread_local char bytes[READ_SIZE];
+    char bytes[READ_SIZE];
     ssize_t got = er_load_receive(conn, bytes, sizeof bytes);
     if (got < 0 && er_load_would_block()) {
         return false;

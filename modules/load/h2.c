@@ -289,7 +289,7 @@ static size_t gather(struct er_load_h2 *h2, char *out) {
 }
 
 static bool send_all(struct er_load_conn *conn) {
-    static _Thread_local char out[OUT_SIZE];
+    char out[OUT_SIZE];
     size_t length;
     while (send_rest(conn)) {
         length = gather(conn->h2, out);

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Reads the command line by the table in eirun.cli.verbs.
 local errors = require "eirun.errors"
-local spec = require "eirun.spec"
+local spec = require("eirun.later") "eirun.spec"
 local verbs = require "eirun.cli.verbs"
 
 local M = {}

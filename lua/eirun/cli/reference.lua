@@ -41,7 +41,8 @@ M.groups = {
 M.private = { Step = true, Patience = true }
 
 -- Files of lua/eirun that no playbook needs; a test sees to it that each file is either here or above.
-M.internal = { "eirun.face", "eirun.main", "eirun.jmespath", "eirun.output", "eirun.prelude", "eirun.sign4", "eirun.wire" }
+M.internal = { "eirun.face", "eirun.main", "eirun.jmespath", "eirun.later", "eirun.output", "eirun.prelude", "eirun.sign4",
+  "eirun.wire" }
 
 -- Modules written in C: lua/eirun builds on them, a playbook cannot have them.
 M.core = { "build", "clock", "crypto", "db", "fs", "gpu", "http", "httpd", "json", "kube", "load", "os", "oss", "process", "secret", "task",

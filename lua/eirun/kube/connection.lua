@@ -2,7 +2,6 @@
 -- One request to the API server and what its failure means. Reads are repeated when the connection breaks; writes only when they
 -- were certainly not done, or when doing them twice is the same (server-side apply).
 local auth = require "eirun.kube.auth"
-local discovery = require "eirun.kube.discovery"
 local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
@@ -13,6 +12,8 @@ local settings = require "eirun.kube.config"
 local target = require "eirun.target"
 local task = require "eirun.task"
 local wire = require "eirun.wire"
+
+local discovery = require("eirun.later") "eirun.kube.discovery"
 
 local M = {}
 
@@ -27,6 +28,16 @@ local Client = {}
 Client.__index = Client
 Client.__name = "eirun.kube"
 M.Client = Client
+
+-- Methods in files of their own, which are read at the first use of one.
+local homes = { can_i = "access", token = "access", lease = "access", logs = "pods", follow_logs = "pods", events = "pods", exec = "pods",
+  port_forward = "pods", evict = "pods", cordon = "pods", uncordon = "pods", list_drainable = "pods", drain = "pods" }
+setmetatable(Client, { __index = function(_, name)
+  if homes[name] then
+    require("eirun.kube." .. homes[name])
+    return rawget(Client, name)
+  end
+end })
 
 ---A client for a resolved kubeconfig; nothing is asked yet.
 ---@param config eirun.KubeConfig

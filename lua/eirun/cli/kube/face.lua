@@ -44,8 +44,6 @@ end
 ---@return eirun.KubeClient
 ---@return table session
 function M.connect(options)
-  require "eirun.kube.access"
-  require "eirun.kube.pods"
   local k8s, session = (options.sandbox and sandbox_client or outside_client)(options)
   if options.namespace then k8s = k8s:namespace(options.namespace) end
   k8s.shared.on_warning = function(text) M.note("Warning: " .. text) end

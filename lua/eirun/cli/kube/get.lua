@@ -3,9 +3,11 @@
 local errors = require "eirun.errors"
 local face = require "eirun.cli.kube.face"
 local json = require "eirun.core.json"
-local jsonpath = require "eirun.kube.jsonpath"
 local kinds = require "eirun.kube.kinds"
-local print_ = require "eirun.cli.kube.print"
+local later = require "eirun.later"
+
+local jsonpath = later "eirun.kube.jsonpath"
+local print_ = later "eirun.cli.kube.print"
 
 local TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 local PARTIAL = "application/json;as=PartialObjectMetadata%s;v=v1;g=meta.k8s.io,application/json"
@@ -222,7 +224,7 @@ end
 
 return face.verb(function(k8s, options, words)
   if options.raw then return raw(k8s, options.raw) end
-  local format = print_.format(options.output)
+  local format = options.output == "name" and { kind = "name" } or print_.format(options.output)
   local list = options.filename and from_files(k8s, options) or face.wanted(k8s, words)
   check(list, options)
   local state = { failures = {} }

@@ -2,7 +2,7 @@
 -- kubectl's shapes: its tables, its JSON and YAML, names, templates and columns.
 local errors = require "eirun.errors"
 local json = require "eirun.core.json"
-local jsonpath = require "eirun.kube.jsonpath"
+local jsonpath = require("eirun.later") "eirun.kube.jsonpath"
 
 local M = {}
 
@@ -121,15 +121,13 @@ end
 
 -- Documents -----------------------------------------------------------------------------------------------------------
 
-local html = jsonpath.html
-
 ---JSON as kubectl indents and escapes it.
 ---@param value any
 ---@return string
 function M.json(value)
   local text = json.encode(value, { indent = true })
-  text = text:gsub("\n( +)", "\n%1%1"):gsub("[<>&]", html)
-  if text:find "\u{2028}" or text:find "\u{2029}" then text = text:gsub("\u{2028}", html):gsub("\u{2029}", html) end
+  text = text:gsub("\n( +)", "\n%1%1"):gsub("[<>&]", jsonpath.html)
+  if text:find "\u{2028}" or text:find "\u{2029}" then text = text:gsub("\u{2028}", jsonpath.html):gsub("\u{2029}", jsonpath.html) end
   return text .. "\n"
 end
 
