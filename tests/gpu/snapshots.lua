@@ -23,7 +23,8 @@ end
 
 t.test("snapshots_in_a_process_that_goes_on", function()
   say("first_ms %.2f", timed())
-  for _, case in ipairs { { "usual" }, { "three", { fields = { "name", "memory_used", "utilization_gpu" } } }, { "utilization", { fields = { "utilization_gpu", "memory_used", "power", "temperature" } } },
+  for _, case in ipairs { { "usual" }, { "three", { fields = { "name", "memory_used", "utilization_gpu" } } },
+    { "utilization", { fields = { "utilization_gpu", "memory_used", "power", "temperature" } } },
     { "processes", { processes = true } }, { "everything", { fields = gpu.fields(), processes = true, samples = true } } } do
     local list = {}
     for i = 1, 8 do

@@ -455,7 +455,7 @@ t.test("gpu_metrics_are_served", function()
   assert(fs.remove(folder, { recursive = true }))
 end)
 
--- Recorded on an H100, and on two H200, by tests/gpu/device -----------------------------------------------------------------------------------------
+-- Recorded on an H100, and on two H200, by tests/gpu/device ---------------------------------------------------------------
 
 local recorded_in = assert(fs.realpath(program:match "^(.*)/" .. "/../../tests/data/gpu")) .. "/"
 local recorded = recorded_in .. "h100/"
@@ -502,7 +502,7 @@ end)
 
 t.test("gpu_nvlink_traffic_recorded_on_two_h200_is_what_was_copied", function()
   local text = assert(fs.read(recorded_in .. "h200-x2/metrics.txt"))
-  local function value(name, gpu) return tonumber(text:match("\n" .. name .. '{gpu="' .. gpu .. '"[^}]*} (%d+)\n')) end
+  local function value(name, index) return tonumber(text:match("\n" .. name .. '{gpu="' .. index .. '"[^}]*} (%d+)\n')) end
   -- 201 GiB were copied from GPU 0 to GPU 1; each of 18 links tells whole KiB.
   for i, name in ipairs { "DCGM_FI_DEV_NVLINK_COUNT_TX_BYTES", "DCGM_FI_DEV_NVLINK_COUNT_RX_BYTES" } do
     local short = (201 << 30) - value(name, i - 1)

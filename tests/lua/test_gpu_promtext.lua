@@ -33,6 +33,7 @@ t.test("promtext_takes_nan_and_infinities_in_every_spelling", function()
   for _, word in ipairs { "NaN", "nan", "NAN" } do t.ok(one("m " .. word).value ~= one("m " .. word).value, word) end
   for _, word in ipairs { "Inf", "+Inf", "inf", "Infinity", "+infinity" } do t.eq(one("m " .. word).value, math.huge, word) end
   for _, word in ipairs { "-Inf", "-inf" } do t.eq(one("m " .. word).value, -math.huge, word) end
+  t.eq({ 1 / one("m -0").value, 1 / one("m -0.0").value, 1 / one("m 0").value }, { -math.huge, -math.huge, math.huge })
   t.eq({ one("m +5").value, one("m .5").value, one("m 5.").value, one("m 1e-3").value }, { 5.0, 0.5, 5.0, 0.001 })
 end)
 

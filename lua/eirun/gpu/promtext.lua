@@ -72,6 +72,7 @@ local function number(text)
   if word then return word end
   if text:find "^[+-]?[%d.]" and not text:find "^[+-]?0[xX].*[^%x.xXpP+-]" then
     local value = tonumber((text:gsub("^%+", "")))
+    if value == 0 and text:find "^-" then return -0.0 end -- "-0" is the integer 0 to Lua
     return value and value + 0.0
   end
 end
