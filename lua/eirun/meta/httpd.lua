@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 ---@meta eirun.core.httpd
--- What the C module core/bind_httpd.c offers; a test compares the names.
+-- What the C module modules/httpd/bind_httpd.c offers; a test compares the names.
 local httpd = {}
 
 ---@class eirun.core.httpd.Tls
