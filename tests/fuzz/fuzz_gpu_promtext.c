@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parser of metrics, which is Lua: a hook tells the fuzzer which of its lines ran one after the other. What must hold is
-// in gpu_promtext.lua.
+// The parser of metrics, which is Lua: a hook tells the fuzzer which of its lines ran one after the other. What must
+// hold is in gpu_promtext.lua.
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdint.h>

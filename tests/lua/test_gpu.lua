@@ -324,6 +324,14 @@ t.test("gpu_events_are_told_with_the_words_of_their_xid", function()
   t.eq({ second.kind, second.gpu, second.xid }, { "ecc_uncorrected", 0 })
 end)
 
+t.test("gpu_events_as_csv_and_wide", function()
+  local csv = run("devices=2 events=1:8:79", { "events", "--count", "1", "-o", "csv" })
+  t.match(csv.stdout,
+    "^time, kind, gpu, uuid, xid, text\n%S+, xid, 1, GPU%-00000001%S+, 79, GPU 1: XID 79; the GPU has fallen off the bus\n$")
+  local wide = run("devices=2 events=1:8:79", { "events", "--count", "1", "-o", "wide", "--watch" })
+  t.match(wide.stdout, "^%S+  xid              GPU%-00000001%S+  GPU 1: XID 79, the GPU has fallen off the bus\n$")
+end)
+
 t.test("gpu_events_end_after_their_time", function()
   local result = run("devices=1", { "events", "--for", "0.2" })
   t.eq({ result.code, result.stdout }, { 0, "" })

@@ -13,8 +13,9 @@ local plain_format = { name = "output", short = "o", arg = "FORMAT", values = { 
 M.parts = {
   { name = "events", args = "", alone = true, module = "eirun.cli.gpu.events",
     summary = "wait for what the driver tells: XIDs, ECC errors, lost GPUs",
-    text = { "One line an event, until it is interrupted; with -o json one object a line." },
-    options = { plain_format,
+    text = { "One line an event, until it is interrupted; with -o json one object a line, with -o wide also its kind and the GPU's UUID." },
+    options = { { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" }, help = "of each event" },
+      { name = "watch", arg = "SECONDS", optional = true, help = "taken and without effect: events are told as they come" },
       { name = "kinds", arg = "KINDS", help = "only these, as xid,ecc_uncorrected; also known: clock, performance_state, power_source" },
       { name = "count", arg = "N", type = "integer", help = "end after N events" },
       { name = "for", arg = "SECONDS", help = "end after this time" } } },

@@ -21,8 +21,8 @@ local function any(draw, list) return list[draw(#list)] end
 local names = { "up", "a:b", "_x", "x_total", "DCGM_FI_DEV_GPU_UTIL", "A0", ":" }
 local keys = { "a", "le", "_", "l9", "quantile", "Zz" }
 local pieces = { "a", "Z", "0", " ", "{", "}", "=", "#", ",", "\t", "é", "漢", [[\\]], [[\"]], [[\n]], "'", "/" }
-local numbers = { "0", "1", "-1.5", "+5", ".5", "5.", "1e300", "5e-324", "12345678901", "NaN", "nan", "+Inf", "-Inf", "Inf", "inf", "+infinity",
-  "1E-3", "0x1p-2", "-0", "00012", "1.7976931348623157e308", "0x1.8P3" }
+local numbers = { "0", "1", "-1.5", "+5", ".5", "5.", "1e300", "5e-324", "12345678901", "NaN", "nan", "+Inf", "-Inf", "Inf", "inf",
+  "+infinity", "1E-3", "0x1p-2", "-0", "00012", "1.7976931348623157e308", "0x1.8P3" }
 local blanks = { "", "", " ", "\t", "  " }
 local damage = { "{", "}", '"', "\\", ",", "=", "#", " ", "1", "e", "_", "\0", "\255", "x" }
 

@@ -4,13 +4,25 @@ local gpu_cli = require "eirun.cli.gpu"
 
 local M = {}
 
-local function line(event, as_json)
-  local wire = require "eirun.wire"
-  if as_json then
-    return require("eirun.core.json").encode { at = wire.iso(event.at), kind = event.kind, gpu = event.index, uuid = event.uuid,
-      xid = event.xid, gpu_instance = event.gpu_instance, text = event.text } .. "\n"
-  end
-  return ("%s  %s\n"):format(wire.iso(event.at), event.text)
+local line = {}
+
+function line.text(event, at)
+  return ("%s  %s\n"):format(at, event.text)
+end
+
+function line.wide(event, at)
+  return ("%s  %-15s  %s  %s\n"):format(at, event.kind, event.uuid or "-", event.text)
+end
+
+-- "time, kind, gpu, uuid, xid, text"
+function line.csv(event, at)
+  return ("%s, %s, %s, %s, %s, %s\n"):format(at, event.kind, event.index or "", event.uuid or "", event.xid or "",
+    (event.text:gsub(",", ";")))
+end
+
+function line.json(event, at)
+  return require("eirun.core.json").encode { at = at, kind = event.kind, gpu = event.index, uuid = event.uuid, xid = event.xid,
+    gpu_instance = event.gpu_instance, text = event.text } .. "\n"
 end
 
 local function kinds_of(options)
@@ -37,11 +49,13 @@ function M.run(options, words)
   local kinds, seconds = kinds_of(options), gpu_cli.seconds(options, "for")
   local events <close> = require("eirun.gpu").events { kinds = kinds }
   term.write(2, ("listening to %d GPU%s\n"):format(events.devices, events.devices == 1 and "" or "s"))
+  local wire, write = require "eirun.wire", line[options.output or "text"]
+  if options.output == "csv" then term.write(1, "time, kind, gpu, uuid, xid, text\n") end
   local ends, left = seconds and task.now() + seconds, options.count or math.huge
   while left > 0 and not (ends and task.now() >= ends) do
     local event = events:next(ends and math.max(0.001, ends - task.now()))
     if event then
-      term.write(1, line(event, options.output == "json"))
+      term.write(1, write(event, wire.iso(event.at)))
       left = left - 1
     end
   end
