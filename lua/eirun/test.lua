@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Lua tests, ours and a user's own: `eirun test DIR|FILE [FILTER]`.
 local core_clock = require "eirun.core.clock"
+local getenv = require("eirun.core.os").getenv
 local task = require "eirun.task"
 local testing = require "eirun.core.testing"
 local vm = require "eirun.core.vm"
@@ -12,7 +13,8 @@ local tests = {} -- {file, name, fn}
 local current_file
 
 -- No test may take longer than this on the run's clock, nor (the host's hook sees to it) spin that long.
-local LIMIT = core_clock.kind() == "virtual" and 86400 or 60
+-- EIRUN_TEST_SECONDS gives tests of slow things more.
+local LIMIT = core_clock.kind() == "virtual" and 86400 or tonumber(getenv "EIRUN_TEST_SECONDS" or 60)
 
 --- Declares a test. It runs in a task of its own and may wait.
 ---@param name string what the code does, in words joined by _

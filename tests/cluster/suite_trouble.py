@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong with real API servers: each time it comes right by itself, or is told clearly."""
 import base64
-import http.client
 import json
 import os
 import re
@@ -56,21 +55,6 @@ def the_main_job_outlives_an_api_server(plane, folder):
     check(again.code == 0 and "created" not in again.outcomes().values(), f"{again.code} {again.outcomes()}")
 
 
-def etcd(plane, path, body):
-    connection = http.client.HTTPConnection("127.0.0.1", plane.port("etcd"), timeout=10)
-    connection.request("POST", path, json.dumps(body))
-    reply = json.loads(connection.getresponse().read())
-    connection.close()
-    return reply
-
-
-def compact(plane):
-    """Forgets all versions but the present one; the API server must be down to have no cache of its own."""
-    key = base64.b64encode(b"/registry").decode()
-    revision = etcd(plane, "/v3/kv/range", {"key": key})["header"]["revision"]
-    etcd(plane, "/v3/kv/compaction", {"revision": revision, "physical": True})
-
-
 def a_watch_behind_a_compaction_lists_again(plane, folder):
     ns = namespace(plane, "compacted")
     kubectl(plane, "create", "cm", "before", "-n", ns)
@@ -90,7 +74,7 @@ def a_watch_behind_a_compaction_lists_again(plane, folder):
         for i in range(20):  # versions that this watch does not hear of
             kubectl(plane, "create", "cm", f"elsewhere-{i}", "-n", "default")
         plane.stop_one("kube-apiserver", signal.SIGKILL)
-        compact(plane)
+        plane.compact()
         plane.start_one("kube-apiserver")
         eventually("the server", lambda: kubectl(plane, "create", "cm", "after", "-n", ns, ok=False).returncode == 0)
         hear("after")

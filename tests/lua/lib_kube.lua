@@ -5,6 +5,8 @@ local faults = require "sandbox.faults"
 local kube = require "sandbox.kube"
 local lag = require "eirun.lag"
 local rng = require "sandbox.rng"
+local t = require "eirun.test"
+local tables = require "sandbox.kube.tables"
 local task = require "eirun.task"
 
 local M = {}
@@ -82,12 +84,13 @@ if require("eirun.core.os").getenv "EIRUN_TEST_PLANE" then
   live.attach(Plane)
 end
 
--- options: external_metrics(req), pod_logs, lag (seconds by name), base (a store to go on with)
+-- options: external_metrics(req), pod_logs, lag (seconds by name), base (a store to go on with), event_life in seconds
 function M.new(options)
   options = options or {}
   if live then return live.new(options) end
   local self = setmetatable({ time = START, problems = {}, users = {} }, Plane)
-  local ctx = { options = {}, api_host = "apiserver", lag = lag.scaled(1, options.lag), store = options.base or memory_store() }
+  local ctx = { options = { event_life = options.event_life }, api_host = "apiserver",
+    lag = lag.scaled(1, options.lag), store = options.base or memory_store() }
   self.base = ctx.store
   function ctx.now() return self.time end
   function ctx.rng(name) return rng.stream("1/" .. name) end
@@ -104,7 +107,7 @@ function M.new(options)
   end
   ctx.faults = faults.new(function() end)
   self.faults = ctx.faults
-  ctx.external_metrics, ctx.pod_logs = options.external_metrics, options.pod_logs
+  ctx.external_metrics, ctx.pod_logs, ctx.ca = options.external_metrics, options.pod_logs, { cert_pem = "CA" }
   kube.start(ctx)
   self.kube = ctx.kube
   self:settle()
@@ -139,14 +142,28 @@ function Plane:advance(seconds)
   error "the controllers never come to rest"
 end
 
--- Said first by a test that lets so many seconds pass: a real control plane takes them for real.
-function Plane.needs() end
-
 -- Lets the controllers work until probe() answers something true, which it gives; false when they never do.
 function Plane:until_(probe)
-  self:settle()
-  return probe()
+  for _ = 1, 30 do
+    local found = probe()
+    if found then return found end
+    self:breathe()
+    self:settle()
+  end
+  return false
 end
+
+-- What probe() answers comes to be `wanted`: at once or when the controllers have worked.
+function Plane:becomes(wanted, probe)
+  self:until_(function() return (pcall(function() t.eq(probe(), wanted) end)) end)
+  t.eq(probe(), wanted)
+end
+
+-- The server forgets all versions but the present one.
+function Plane:compact() self.kube.store:compact() end
+
+-- The server stops and starts again on what it has stored.
+function Plane:restart() return M.new { base = self.base } end
 
 -- options: type (content type), accept, token (false for none)
 function Plane:request(method, target, body, options)
@@ -182,6 +199,8 @@ end
 -- Lets what was written reach those who watch.
 function Plane:breathe() task.sleep(0) end
 
+function Plane:now() return self.time end
+
 -- The version of the last write.
 function Plane:version() return self.kube.store.rv end
 
@@ -197,6 +216,11 @@ local PATCH = { merge = "application/merge-patch+json", strategic = "application
 
 function Plane:patch(kind, target, body)
   return self:call("PATCH", target, body, { type = PATCH[kind] })
+end
+
+-- Seconds of a time as the API writes it.
+function M.seconds(text)
+  return tables.seconds_of(text)
 end
 
 -- Status conditions of a node or pod, ready.
@@ -224,8 +248,23 @@ function Plane:run_pod(ns, name, ip)
     podIP = ip or "10.0.0.1", containerStatuses = statuses, conditions = M.ready "x" } })
 end
 
+local function placed_or_refused(pod)
+  for _, c in ipairs(pod.spec.nodeName and {} or pod.status.conditions or {}) do
+    if c.type == "PodScheduled" then return true end
+  end
+  return pod.spec.nodeName ~= nil
+end
+
 function Plane:run_all(ns)
-  for _, pod in ipairs(self:ok("GET", ("/api/v1/namespaces/%s/pods"):format(ns)).items) do
+  local pods
+  self:until_(function()
+    pods = self:ok("GET", ("/api/v1/namespaces/%s/pods"):format(ns)).items
+    for _, pod in ipairs(pods) do
+      if not placed_or_refused(pod) then return false end
+    end
+    return true
+  end)
+  for _, pod in ipairs(pods) do
     if pod.spec.nodeName and not pod.metadata.deletionTimestamp then self:run_pod(ns, pod.metadata.name) end
   end
   self:settle()
@@ -247,6 +286,13 @@ function M.deployment(name, replicas, more)
       nodeSelector = more and more.nodeSelector, tolerations = more and more.tolerations } },
     strategy = more and more.strategy, minReadySeconds = more and more.minReadySeconds }
   return { apiVersion = "apps/v1", kind = "Deployment", metadata = { name = name }, spec = spec }
+end
+
+-- Runs fn(plane) on a plane whose external metrics answer(req) gives; options as `new`.
+function M.with_metrics(answer, options, fn)
+  if live then return live.with_metrics(answer, options, fn) end
+  options.external_metrics = answer
+  fn(M.new(options))
 end
 
 return M

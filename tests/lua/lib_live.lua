@@ -1,10 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A real control plane behind the face of lib_kube, so that the emulator's tests judge it by the same words. Each test has a
--- namespace of its own, which it knows as "default"; what needs the emulator's inside or its clock is left out.
+-- namespace of its own, which it knows as "default"; what needs the emulator's inside is left out. The suite that started the
+-- plane restarts its programs where a test asks for other flags or for a server that forgets.
 local crypto = require "eirun.core.crypto"
 local fs = require "eirun.core.fs"
 local getenv = require("eirun.core.os").getenv
 local http = require "eirun.core.http"
+local httpd = require "eirun.core.httpd"
 local json = require "eirun.core.json"
 local t = require "eirun.test"
 local task = require "eirun.task"
@@ -12,10 +14,25 @@ local task = require "eirun.task"
 local M = {}
 
 local QUIET, PATIENCE = 0.6, 5 -- seconds without a change, and until it must come
-local LONGEST = 25 -- seconds that a test may let pass for real
-local inside = { kube = true, faults = true, service = true, problems = true, base = true }
+local SLOW = 20 -- quiet counts from so many answers of the server on: it is no quiet when all are slow
+local LONGEST = 100 -- seconds that a test may let pass for real
+local day = 86400
 
-local where -- { server, token, ca }
+-- Why the emulator's own parts cannot be had of a real server.
+local inside = {
+  faults = "injects faults that a real server does not have on call",
+  problems = "reads the emulator's own list of Lua errors",
+  kube = "counts the versions that the emulator's store keeps",
+}
+-- Delays that a real plane has as flags.
+local FLAGS = {
+  node_lease = { "kube-controller-manager", "node-monitor-grace-period", function(lease) return lease * 1.25 end },
+  hpa_sync = { "kube-controller-manager", "horizontal-pod-autoscaler-sync-period" },
+  hpa_downscale_window = { "kube-controller-manager", "horizontal-pod-autoscaler-downscale-stabilization" },
+  event_life = { "kube-apiserver", "event-ttl" },
+}
+
+local where -- { server, token, ca, control }
 local previous -- the namespace of the test before
 
 local function settings()
@@ -32,7 +49,7 @@ function M.attach(Plane)
   local Live = setmetatable({}, { __index = Plane })
 
   local function field(self, key)
-    if inside[key] then t.leave("needs the emulator's own " .. key) end
+    if inside[key] then t.leave(inside[key]) end
     return Live[key]
   end
 
@@ -91,6 +108,8 @@ function M.attach(Plane)
 
   function Live:breathe() task.sleep(0.4) end
 
+  function Live:now() return task.now() end
+
   function Live:version()
     return math.tointeger(self:ok("GET", "/api/v1/namespaces?limit=1").metadata.resourceVersion)
   end
@@ -98,11 +117,14 @@ function M.attach(Plane)
   -- Until nothing has been written for a moment.
   function Live:settle()
     local last, since, limit = nil, task.now(), task.now() + PATIENCE
+    local quiet = QUIET
     repeat
+      local asked = task.now()
       local now = self:version()
+      quiet = math.max(quiet, SLOW * (task.now() - asked))
       if now ~= last then last, since = now, task.now() end
       task.sleep(0.1)
-    until task.now() - since > QUIET or task.now() > limit
+    until task.now() - since > quiet or task.now() > limit
   end
 
   function Live:until_(probe)
@@ -115,19 +137,39 @@ function M.attach(Plane)
     return false
   end
 
-  function Live.needs(_, seconds)
-    if seconds > LONGEST then t.leave(("needs %d seconds to pass"):format(seconds)) end
-  end
-
   function Live:advance(seconds)
-    self.passed = (self.passed or 0) + seconds
-    self:needs(self.passed)
     task.sleep(seconds)
     self:settle()
   end
 
+  -- Asks the suite that started the plane for something that only it can do.
+  local function control(self, what, body)
+    local reply = assert(self.http:request { method = "POST", url = settings().control .. what, body = json.encode(body or {}),
+      timeout = 60 })
+    assert(reply.status == 200, reply.body)
+  end
+
+  function Live:compact() control(self, "/compact") end
+
+  function Live:restart()
+    control(self, "/restart")
+    return self
+  end
+
+  -- The plane's programs run with the flags of these delays from here on; those that did not are restarted.
+  local function with_flags(self, delays)
+    local wanted = {}
+    for name, seconds in pairs(delays) do
+      local program, flag, scaled = table.unpack(FLAGS[name])
+      wanted[program] = wanted[program] or {}
+      wanted[program][flag] = ("%ds"):format(math.min(day, math.ceil(scaled and scaled(seconds) or seconds)))
+    end
+    control(self, "/flags", wanted)
+  end
+
   local COLLECTIONS = { "/apis/batch/v1/%scronjobs", "/apis/batch/v1/%sjobs", "/apis/apps/v1/%sdeployments", "/apis/apps/v1/%sstatefulsets",
-    "/apis/apps/v1/%sdaemonsets", "/apis/apps/v1/%sreplicasets", "/api/v1/%spods" }
+    "/apis/apps/v1/%sdaemonsets", "/apis/apps/v1/%sreplicasets", "/apis/autoscaling/v2/%shorizontalpodautoscalers",
+    "/api/v1/%spersistentvolumeclaims", "/api/v1/%spods" }
 
   -- Nothing of the test before may take the nodes of the next.
   local function tidy(self, namespace)
@@ -161,16 +203,69 @@ function M.attach(Plane)
   end
 
   function M.new(options)
-    for _, name in ipairs { "external_metrics", "pod_logs", "base" } do
-      if options[name] then t.leave("gives the emulator its own " .. name) end
-    end
+    if options.pod_logs then t.leave("asks for a kubelet's words, and there is none") end
     local self = { ns = "live" .. crypto.hex(crypto.random(6)), users = {}, time = math.floor(task.now()) }
     setmetatable(self, { __index = field })
     self.http = http.client { ca_pem = settings().ca }
+    -- Nobody renews leases of the nodes that most tests make.
+    local delays = { node_lease = day, event_life = options.event_life }
+    for name, seconds in pairs(options.lag or {}) do delays[name] = seconds end
+    with_flags(self, delays)
     if previous then tidy(self, previous) end
     previous = self.ns
     begin(self)
     return self
+  end
+
+  local GROUP, SERVICE = "external.metrics.k8s.io", "live-metrics"
+  local API = "/apis/apiregistration.k8s.io/v1/apiservices"
+
+  local function metrics_listener(ns)
+    local now = task.now()
+    local life = { not_before = now - day, not_after = now + day }
+    local ca = assert(crypto.ca_create { name = "live", not_before = life.not_before, not_after = life.not_after })
+    local cert = assert(crypto.cert_issue { ca = ca, cn = SERVICE, names = { SERVICE .. "." .. ns .. ".svc" }, not_before = life.not_before,
+      not_after = life.not_after })
+    local tls = { cert_pem = cert.cert_pem, key_pem = cert.key_pem }
+    return assert(httpd.listen { host = "127.0.0.1", port = 0, tls = tls }), ca.cert_pem
+  end
+
+  -- No proxy of Services runs here: an ExternalName is dialled as it stands.
+  local function register(self, listener, ca_pem)
+    self:call("POST", "/api/v1/namespaces/" .. self.ns .. "/services", { metadata = { name = SERVICE },
+      spec = { type = "ExternalName", externalName = "127.0.0.1" } })
+    self:ok("POST", API, { metadata = { name = "v1beta1." .. GROUP }, spec = { group = GROUP, version = "v1beta1",
+      groupPriorityMinimum = 100, versionPriority = 100, caBundle = crypto.base64(ca_pem),
+      service = { namespace = self.ns, name = SERVICE, port = listener.port } } })
+    self:becomes("True", function()
+      return ((self:ok("GET", API .. "/v1beta1." .. GROUP).status or {}).conditions or { {} })[1].status
+    end)
+  end
+
+  local function answered(answer)
+    return function(req)
+      if req.path:find("/namespaces/", 1, true) then return answer(req) end
+      req:respond(200, { ["Content-Type"] = "application/json" }, json.encode { kind = "APIResourceList", apiVersion = "v1",
+        groupVersion = GROUP .. "/v1beta1", resources = json.array {} })
+    end
+  end
+
+  function M.with_metrics(answer, options, fn)
+    local self = M.new(options)
+    local listener, ca_pem = metrics_listener(self.ns)
+    task.race {
+      function() httpd.serve(listener, answered(answer), {}) end,
+      function()
+        local done, err = pcall(function()
+          register(self, listener, ca_pem)
+          fn(self)
+        end)
+        -- An API that nobody answers would hold up the deletion of namespaces.
+        self:call("DELETE", API .. "/v1beta1." .. GROUP)
+        if not done then error(err, 0) end
+      end,
+    }
+    listener:close()
   end
 end
 

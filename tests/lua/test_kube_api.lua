@@ -139,7 +139,7 @@ t.test("lists_page_with_a_continue_token", function()
   local rest = plane:ok("GET", CONFIGMAPS .. "?limit=4&continue=" .. first.metadata.continue:gsub("=", "%%3D"))
   t.eq(rest.metadata.resourceVersion, first.metadata.resourceVersion)
   t.eq(rest.metadata.continue, nil)
-  plane.kube.store:compact()
+  plane:compact()
   local status, body = plane:call("GET", CONFIGMAPS .. "?limit=4&continue=" .. first.metadata.continue:gsub("=", "%%3D"))
   t.eq({ status, body.reason }, { 410, "Expired" })
   t.ok(body.metadata.continue, "a fresh token comes with the 410")
@@ -166,6 +166,45 @@ t.test("selectors_of_labels_and_fields", function()
   t.eq(names "labelSelector=tier!%3Dx,tier", "b")
   t.eq(names "labelSelector=tier+notin+(y),env", "a")
   t.eq(names "fieldSelector=metadata.name%3Db,metadata.namespace%3Ddefault", "b")
+end)
+
+t.test("a_selector_that_cannot_be_read_is_told_in_the_servers_words", function()
+  local plane = lib.new()
+  for text, why in pairs {
+    ["a%3D%3D%3Db"] = "unable to parse requirement: found '=', expected: identifier",
+    ["a+in+b"] = "unable to parse requirement: found 'b' expected: '('",
+    ["a+in+(b"] = "unable to parse requirement: found '', expected: ',' or ')'",
+    ["a+b"] = "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
+    ["a,,b"] = "found ',', expected: identifier after ','", [",a"] = "found ',', expected: !, identifier, or 'end of string'",
+    ["!a%3Db"] = "found '=', expected: ',' or 'end of string'",
+  } do
+    local status, body = plane:call("GET", CONFIGMAPS .. "?labelSelector=" .. text)
+    t.eq({ status, body.message }, { 400, why }, text)
+  end
+end)
+
+t.test("a_body_that_is_no_json_is_told_in_the_words_of_gos_parser", function()
+  local plane = lib.new()
+  local words = "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: "
+  for text, why in pairs {
+    ["{bad"] = "invalid character 'b' looking for beginning of object key string ({bad)",
+    ['{"a" 1}'] = "invalid character '1' after object key ({\"a\" 1})", ['{"a":1'] = 'unexpected end of JSON input ({"a":1)',
+    ['{"a":tru}'] = "invalid character '}' in literal true (expecting 'e') ({\"a\":tru})",
+    ["nul"] = "invalid character ' ' in literal null (expecting 'l') (6e756c)",
+    ['{"a":01}'] = "invalid character '1' after object key:value pair ({\"a\":01})", ["[1"] = "unexpected end of JSON input (5b31)",
+  } do
+    local status, body = plane:call("POST", CONFIGMAPS, text, { type = "application/json" })
+    t.eq({ status, body.message }, { 400, words .. why }, text)
+  end
+end)
+
+t.test("a_continue_token_that_cannot_be_read_is_told", function()
+  local plane = lib.new()
+  for text, why in pairs { zz = "invalid character '\u{cf}' looking for beginning of value", ["a!"] = "illegal base64 data at input byte 1",
+    e30 = "server does not recognize this encoded version " } do
+    local status, body = plane:call("GET", CONFIGMAPS .. "?limit=1&continue=" .. text)
+    t.eq({ status, body.message }, { 400, "invalid continue token: continue key is not valid: " .. why }, text)
+  end
 end)
 
 t.test("delete_answers_a_status_or_what_stays", function()
@@ -199,8 +238,7 @@ t.test("forbidden_says_who_what_and_where", function()
     rules = json.array { { verbs = { "get" }, apiGroups = { "" }, resources = { "configmaps" } } } })
   plane:ok("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings", { metadata = { name = "r" },
     roleRef = { kind = "Role", name = "r" }, subjects = json.array { { kind = "User", name = "bob" } } })
-  plane:settle()
-  t.eq(plane:call("GET", CONFIGMAPS .. "/gcm", nil, { token = "bob" }), 404)
+  plane:becomes(404, function() return (plane:call("GET", CONFIGMAPS .. "/gcm", nil, { token = "bob" })) end)
   t.eq(plane:call("GET", CONFIGMAPS, nil, { token = "bob" }), 403)
 end)
 
@@ -221,17 +259,15 @@ t.test("a_watch_list_tells_the_state_then_what_enters_and_leaves_the_selector", 
   task.together(function(all)
     local watch = plane:watch(CONFIGMAPS .. "?allowWatchBookmarks=true&labelSelector=w%3D1&resourceVersionMatch=NotOlderThan"
       .. "&sendInitialEvents=true&timeoutSeconds=600&watch=true", all)
-    plane:breathe()
-    t.eq(lines(watch), { { "ADDED", "wa", "1" }, { "BOOKMARK", nil, nil, "true" } })
+    plane:becomes({ { "ADDED", "wa", "1" }, { "BOOKMARK", nil, nil, "true" } }, function() return lines(watch) end)
     plane:ok("POST", CONFIGMAPS, cm("wb", { a = "1" }, { w = "1" }))
     plane:ok("POST", CONFIGMAPS, cm("other", { a = "1" }, { w = "9" }))
     plane:patch("merge", CONFIGMAPS .. "/wb", { data = { a = "2" } })
     plane:patch("merge", CONFIGMAPS .. "/wb", { data = { a = "3" }, metadata = { labels = { w = "2" } } })
     plane:ok("DELETE", CONFIGMAPS .. "/wa")
-    plane:breathe()
-    local seen = lines(watch)
-    t.eq({ seen[3], seen[4], seen[5], seen[6] },
-      { { "ADDED", "wb", "1" }, { "MODIFIED", "wb", "2" }, { "DELETED", "wb", "2" }, { "DELETED", "wa", "1" } })
+    plane:becomes({ { "ADDED", "wb", "1" }, { "MODIFIED", "wb", "2" }, { "DELETED", "wb", "2" }, { "DELETED", "wa", "1" } }, function()
+      return table.move(lines(watch), 3, 6, 1, {})
+    end)
     watch.close()
     plane:ok("POST", CONFIGMAPS, cm("end", nil, { w = "1" }))
   end)
@@ -243,8 +279,7 @@ t.test("a_watch_goes_on_exactly_behind_a_resource_version", function()
   plane:patch("merge", CONFIGMAPS .. "/a", { data = { a = "2" } })
   task.together(function(all)
     local watch = plane:watch(CONFIGMAPS .. "?watch=True&resourceVersion=" .. first.metadata.resourceVersion, all)
-    plane:breathe()
-    t.eq(lines(watch), { { "MODIFIED", "a", "2" } })
+    plane:becomes({ { "MODIFIED", "a", "2" } }, function() return lines(watch) end)
     watch.close()
     plane:ok("POST", CONFIGMAPS, cm("b"))
   end)
@@ -252,14 +287,17 @@ end)
 
 t.test("a_watch_from_a_forgotten_version_gets_an_error_event", function()
   local plane = lib.new()
-  plane:ok("POST", CONFIGMAPS, cm("a"))
-  plane.kube.store:compact()
-  local req = plane:request("GET", CONFIGMAPS .. "?watch=1&resourceVersion=3")
-  plane.service.handle(req)
-  t.eq(req.status, 200)
-  local event = json.decode(req.chunks[1])
-  t.eq({ event.type, event.object.code, event.object.reason }, { "ERROR", 410, "Expired" })
-  t.match(event.object.message, "^too old resource version: 3 %(%d+%)$")
+  local first = plane:ok("POST", CONFIGMAPS, cm("a"))
+  plane:patch("merge", CONFIGMAPS .. "/a", { data = { a = "2" } })
+  plane:compact()
+  task.together(function(all)
+    local watch = plane:watch(CONFIGMAPS .. "?watch=1&resourceVersion=" .. first.metadata.resourceVersion, all)
+    t.eq(watch.status, 200)
+    local event = plane:until_(function() return json.decode(watch.text():match("[^\n]+") or "") end)
+    t.eq({ event.type, event.object.code, event.object.reason }, { "ERROR", 410, "Expired" })
+    t.match(event.object.message, "^too old resource version: %d+ %(%d+%)$")
+    watch.close()
+  end)
 end)
 
 t.test("the_past_is_kept_for_five_minutes", function()
@@ -280,7 +318,7 @@ end)
 t.test("objects_outlive_a_restart_and_versions_go_on", function()
   local plane = lib.new()
   local made = plane:ok("POST", CONFIGMAPS, cm("a", { k = "v" }))
-  local again = lib.new { base = plane.base }
+  local again = plane:restart()
   local read = again:ok("GET", CONFIGMAPS .. "/a")
   t.eq({ read.metadata.uid, read.data }, { made.metadata.uid, { k = "v" } })
   local later = again:ok("POST", CONFIGMAPS, cm("b"))

@@ -133,14 +133,14 @@ local function unmanaged(entries, who)
 end
 
 -- A write that is no apply: `who` {manager, api_version, subresource} owns what it changed.
--- Gives new with its managedFields.
-function apply.update(live, new, field, who, time)
+-- Gives new with its managedFields. blank: what an object of that kind holds before anybody writes it.
+function apply.update(live, new, field, who, time, blank)
   who.operation = "Update"
   local entries = managers_of(live, new)
   if live and unmanaged(entries, who) then return with_managers(new, entries) end
   -- The scale endpoint's entries carry no time.
   if who.subresource == "scale" then time = nil end
-  local change = typed.compare(live or { metadata = {} }, new, field)
+  local change = typed.compare(live or blank or { metadata = {} }, new, field)
   local written = own(fieldset.union(change.added, change.modified), who)
   local removed = strip(change.removed)
   if not written and not removed then return with_managers(new, entries) end

@@ -80,7 +80,7 @@ function auth:rules_of(user, ns)
         local ref = binding.roleRef
         local role_resource = ref.kind == "ClusterRole" and resources.clusterroles or resources.roles
         local role = self.store:object(role_resource, rec.ns, ref.name)
-        for _, rule in ipairs(role and role.rules or {}) do list[#list + 1] = rule end
+        for _, rule in ipairs(role and role.rules ~= json.null and role.rules or {}) do list[#list + 1] = rule end
       end
     end
   end

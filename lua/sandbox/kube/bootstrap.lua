@@ -29,10 +29,15 @@ local function furnish_new(reg, ca_pem)
   reg.store:subscribe(resources.namespaces, function(event)
     if event.type == "ADDED" then furnish(reg, event.new.name, ca_pem) end
   end)
-  -- The default account comes back as long as its namespace stays.
-  reg.store:subscribe(resources.serviceaccounts, function(event)
+  -- The default account and the CA's certificate come back as long as their namespace stays.
+  local function again(event)
+    if event.type ~= "DELETED" then return end
     local ns = reg.store:object(resources.namespaces, nil, event.new.ns)
-    if event.type == "DELETED" and ns and not ns.metadata.deletionTimestamp then furnish(reg, event.new.ns, ca_pem) end
+    if ns and not ns.metadata.deletionTimestamp then furnish(reg, event.new.ns, ca_pem) end
+  end
+  reg.store:subscribe(resources.serviceaccounts, again)
+  reg.store:subscribe(resources.configmaps, function(event)
+    if event.new.name == "kube-root-ca.crt" then again(event) end
   end)
 end
 

@@ -122,6 +122,8 @@ end
 
 kinds["daemonsets.apps"] = function(ds)
   ds.spec = ds.spec or {}
+  ds.metadata.annotations = ds.metadata.annotations or {}
+  fill(ds.metadata.annotations, { ["deprecated.daemonset.template.generation"] = "1" })
   fill(ds.spec, { revisionHistoryLimit = 10, updateStrategy = {} })
   fill(ds.spec.updateStrategy, { type = "RollingUpdate" })
   if ds.spec.updateStrategy.type == "RollingUpdate" then
@@ -244,8 +246,42 @@ function kinds.endpoints(endpoints)
   end
 end
 
+local NODE_INFO = { architecture = "", bootID = "", containerRuntimeVersion = "", kernelVersion = "", kubeProxyVersion = "",
+  kubeletVersion = "", machineID = "", operatingSystem = "", osImage = "", systemUUID = "" }
+
+-- Structs that the Go types hold without a pointer stand in every status.
+local statuses = {}
+
+function statuses.nodes(node)
+  local s = node.status
+  fill(s, { nodeInfo = {}, daemonEndpoints = {} })
+  fill(s.nodeInfo, NODE_INFO)
+  fill(s.daemonEndpoints, { kubeletEndpoint = { Port = 0 } })
+end
+
+function statuses.pods(pod)
+  for _, key in ipairs { "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses" } do
+    for _, s in ipairs(pod.status[key] or {}) do fill(s, { state = {}, lastState = {} }) end
+  end
+end
+
 function kinds.nodes(node)
-  if node.status and node.status.capacity then fill(node.status, { allocatable = node.status.capacity }) end
+  node.status = node.status or {}
+  if node.status.capacity then fill(node.status, { allocatable = node.status.capacity }) end
+  statuses.nodes(node)
+end
+
+-- Limits of containers stand for each other where one is left out.
+function kinds.limitranges(range)
+  for _, limit in ipairs(range.spec and range.spec.limits or {}) do
+    if limit.type == "Container" then
+      if limit.max then limit.default = limit.default or {} end
+      fill(limit.default or {}, limit.max or {})
+      if limit.default or limit.min then limit.defaultRequest = limit.defaultRequest or {} end
+      fill(limit.defaultRequest or {}, limit.default or {})
+      fill(limit.defaultRequest or {}, limit.min or {})
+    end
+  end
 end
 
 function kinds.events(event)
@@ -278,6 +314,12 @@ end
 function defaults.apply(r, obj)
   local fn = kinds[r.id]
   if fn then fn(obj) end
+end
+
+-- Fills what a status that was just written must hold.
+function defaults.apply_status(r, obj)
+  local fn = statuses[r.id]
+  if fn and obj.status then fn(obj) end
 end
 
 return defaults

@@ -24,6 +24,21 @@ function events.to_old(body)
   return old
 end
 
+-- An event that was written in the new words is managed in them.
+function events.managed_anew(obj)
+  for _, entry in ipairs(obj.metadata.managedFields or {}) do
+    if entry.apiVersion == "v1" then
+      local set = {}
+      for key, v in pairs(entry.fieldsV1) do
+        local name = key:match("^f:(.*)$")
+        set[name and NEW[name] and "f:" .. NEW[name] or key] = v
+      end
+      entry.apiVersion, entry.fieldsV1 = "events.k8s.io/v1", set
+    end
+  end
+  return obj
+end
+
 function events.reference(r, obj)
   return { kind = r.kind, apiVersion = r.api_version, namespace = obj.metadata.namespace, name = obj.metadata.name, uid = obj.metadata.uid,
     resourceVersion = obj.metadata.resourceVersion }

@@ -163,7 +163,7 @@ function Face:serve_review(req, user, at)
   if req.method ~= "POST" then status.method_not_allowed() end
   self:authorize(user, at, "create")
   local body = writer.body(at.r, req) or {}
-  req:respond(201, self:headers(JSON), reviews.answer(self, at.r, user, body))
+  req:respond(201, self:headers(JSON), reviews.answer(self, at.r, user, body, writer.manager(req)))
 end
 
 local function external_path(path)

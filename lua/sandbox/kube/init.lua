@@ -76,7 +76,8 @@ end
 local function start_controllers(ctx, store, registry, face)
   local index, managers = Index.new(store), {}
   for title, names in value.sorted { ["kube controllers"] = CONTROLLERS, ["kube autoscaler"] = AUTOSCALER } do
-    local m = Manager.new { store = store, registry = registry, now = ctx.now, log = ctx.log, lag = ctx.lag, index = index, face = face }
+    local m = Manager.new { store = store, registry = registry, now = ctx.now, log = ctx.log, lag = ctx.lag, index = index, face = face,
+      event_life = (ctx.options or {}).event_life }
     for _, name in ipairs(names) do require("sandbox.kube.controllers." .. name).start(m) end
     managers[#managers + 1] = m
     ctx.spawn(title, function() m:run() end)

@@ -127,7 +127,8 @@ function Registry:insert(r, ns, obj, opts)
   if opts.finish then
     obj = opts.finish(nil, obj)
   else
-    obj = apply.update(nil, obj, root(r), who(r, opts), self:time())
+    obj = apply.update(nil, obj, root(r), who(r, opts), self:time(), strategy.blank[r.id])
+    obj = opts.managed and opts.managed(obj) or obj
   end
   strategy.create(self, r, obj)
   check(r, obj)
@@ -205,7 +206,9 @@ function Registry:overwrite(r, rec, new, opts)
   check_preconditions(r, rec, new)
   carry_metadata(new, old)
   keep_other_side(r, new, old, opts.subresource)
-  if opts.subresource ~= "status" then
+  if opts.subresource == "status" then
+    defaults.apply_status(r, new)
+  else
     defaults.apply(r, new)
     strategy.update(self, r, new, old)
     if r.generation and opts.subresource ~= "binding" and spec_changed(new, old) then
@@ -286,17 +289,27 @@ local PATCHES = {
 
 Registry.patch_types = PATCHES
 
+-- The real server reads the patched object into a type that it has to find first.
+local function unknown_kind(new)
+  local message = ('Invalid value: %s: no kind %s is registered for version %s in scheme "pkg/runtime/scheme.go:111"'):format(
+    status.quoted(json.encode(new)), status.quoted(tostring(new.kind)), status.quoted(tostring(new.apiVersion)))
+  status.raise(422, "Invalid", ' "" is invalid: patch: ' .. message,
+    { causes = json.array { { reason = "FieldValueInvalid", message = message, field = "patch" } } })
+end
+
 local function check_identity(r, rec, new)
   local meta = new.metadata or {}
   if new.kind ~= r.kind or new.apiVersion ~= r.api_version then
-    status.raise(422, "Invalid", "the server rejected our request due to an error in our request", {})
+    unknown_kind(new)
   end
   if meta.name ~= rec.name then
     status.bad_request(("the name of the object (%s) does not match the name on the URL (%s)"):format(tostring(meta.name), rec.name))
   end
   if meta.uid ~= rec.uid then
-    status.invalid(r.kind, r.group, rec.name, { { reason = "FieldValueInvalid", field = "metadata.uid",
-      message = ("Invalid value: %q: field is immutable"):format(tostring(meta.uid or "")) } })
+    local cause = { reason = "FieldValueInvalid", field = "metadata.uid",
+      message = ("Invalid value: %s: field is immutable"):format(status.quoted(tostring(meta.uid or ""))) }
+    -- The kind's validation looks once more at what every kind's looks at.
+    status.invalid(r.kind, r.group, rec.name, { cause, cause })
   end
 end
 

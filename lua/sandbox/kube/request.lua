@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What a request asks for: its path taken apart, its query, and which format the answer may have.
 local crypto = require "eirun.core.crypto"
+local gojson = require "sandbox.kube.gojson"
+local json = require "eirun.core.json"
 local resources = require "sandbox.kube.resources"
 local selector = require "sandbox.kube.selector"
 local status = require "sandbox.kube.status"
@@ -104,15 +106,35 @@ function request.only_name(query)
   return query.fieldSelector and query.fieldSelector:match("^metadata%.name==?([^,]+)$")
 end
 
+-- As the real server's: unpadded base64 of where the rest of the list starts.
 function request.encode_continue(rv, key)
-  return crypto.base64(("%d %s"):format(rv, key))
+  local text = ('{"v":"meta.k8s.io/v1","rv":%d,"start":%s}'):format(rv, json.encode(key .. "\0"))
+  return (crypto.base64(text):gsub("[+/=]", { ["+"] = "-", ["/"] = "_", ["="] = "" }))
 end
 
+-- Go leaves the bits behind the last whole byte unread.
+local function unbase64(text)
+  local bad = text:find "[^%w_-]" or #text % 4 == 1 and #text + 1
+  if bad then return nil, ("illegal base64 data at input byte %d"):format(bad - 1) end
+  local whole = text:gsub("[-_]", { ["-"] = "+", _ = "/" }) .. ("A"):rep(-#text % 4)
+  return crypto.unbase64(whole):sub(1, #text * 3 // 4)
+end
+
+local INVALID = "invalid continue token: "
+
 function request.decode_continue(text)
-  local plain = crypto.unbase64(text)
-  local rv, key = (type(plain) == "string" and plain or ""):match("^(%d+) (.*)$")
-  if not rv then status.bad_request("continue key is not valid") end
-  return math.tointeger(tonumber(rv)), key
+  local plain, why = unbase64(text)
+  if not plain then status.bad_request(INVALID .. "continue key is not valid: " .. why) end
+  local token = json.decode(plain)
+  if type(token) ~= "table" then
+    why = gojson.problem(plain) or gojson.mismatch(token, "storage.continueToken")
+    status.bad_request(INVALID .. "continue key is not valid: " .. why)
+  end
+  if token.v ~= "meta.k8s.io/v1" then
+    status.bad_request(INVALID .. "continue key is not valid: server does not recognize this encoded version " .. tostring(token.v or ""))
+  end
+  local start = tostring(token.start or "")
+  return math.tointeger(token.rv) or 0, (start:gsub("%z$", ""))
 end
 
 return request

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Reviews: posted, answered, never stored.
 local json = require "eirun.core.json"
+local apply = require "sandbox.kube.apply"
+local schema = require "sandbox.kube.schema"
 local value = require "sandbox.kube.value"
 
 local reviews = {}
@@ -54,8 +56,11 @@ function reviews.selfsubjectrulesreviews(face, user, body)
   body.status = { resourceRules = rules, nonResourceRules = urls, incomplete = false }
 end
 
-function reviews.answer(face, r, user, body)
-  body.kind, body.apiVersion, body.metadata = r.kind, r.api_version, body.metadata or {}
+function reviews.answer(face, r, user, body, manager)
+  body.metadata = body.metadata or {}
+  local who = { manager = manager, api_version = r.api_version, without_status = true }
+  body.metadata.managedFields = apply.update(nil, body, schema.root(r.schema), who, face.registry:time()).metadata.managedFields
+  body.kind, body.apiVersion = r.kind, r.api_version
   reviews[r.plural](face, user, body)
   return json.encode(body) .. "\n"
 end

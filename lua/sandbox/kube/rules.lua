@@ -313,8 +313,12 @@ end
 
 local function hpa_metric(c, metric, at)
   local key = METRICS[metric.type or ""]
-  if not metric.type or metric.type == "" then return c.required(at .. ".type", "must specify a metric source type") end
-  if not key then return c.unsupported(at .. ".type", metric.type, value.sorted_keys(METRICS)) end
+  if (metric.type or "") == "" then c.required(at .. ".type", "must specify a metric source type") end
+  if not key then
+    -- Two of the real checks say so.
+    for _ = 1, 2 do c.unsupported(at .. ".type", metric.type or "", value.sorted_keys(METRICS)) end
+    return
+  end
   local source = metric[key]
   if not source then
     return c.required(("%s.%s"):format(at, key), "must populate information for the given metric source")
@@ -372,10 +376,17 @@ rules["horizontalpodautoscalers.autoscaling"] = function(c, new)
   end
 end
 
+-- The spec as Go's own type prints itself.
+local function inner_budget(spec)
+  local function shown(v) return v == nil and "null" or json.encode(v) end
+  return ('{"MinAvailable":%s,"Selector":%s,"MaxUnavailable":%s,"UnhealthyPodEvictionPolicy":%s}'):format(shown(spec.minAvailable),
+    shown(spec.selector), shown(spec.maxUnavailable), shown(spec.unhealthyPodEvictionPolicy))
+end
+
 rules["poddisruptionbudgets.policy"] = function(c, new)
   local spec = new.spec or {}
   if spec.minAvailable ~= nil and spec.maxUnavailable ~= nil then
-    c.invalid("spec", json.decode("{}"), "minAvailable and maxUnavailable cannot be both set")
+    c.invalid_as("spec", inner_budget(spec), "minAvailable and maxUnavailable cannot be both set")
   end
   int_or_percent(c, spec.minAvailable, "spec.minAvailable")
   int_or_percent(c, spec.maxUnavailable, "spec.maxUnavailable")

@@ -8,6 +8,8 @@ local data = require "sandbox.kube.schema_data"
 local schema = {}
 
 local cache = {}
+-- Lists that Go writes even when they are empty, which the published schema does not tell.
+local NEVER_LEFT_OUT = { ["rbac.v1.Role"] = { "rules" }, ["rbac.v1.ClusterRole"] = { "rules" } }
 
 -- A key of a list that is left out counts as this (the only defaulted list key of the served kinds).
 schema.key_defaults = { protocol = "TCP" }
@@ -58,7 +60,7 @@ local function parse_field(word)
   return field
 end
 
--- The struct of that name: {name, atomic, fields = {name -> field}, order = {names}}; nil when there is none.
+-- The struct of that name: {name, atomic, fields = {name -> field}, order = {names}, times = {names}}; nil when there is none.
 function schema.struct(name)
   local struct = cache[name]
   if struct or not data[name] then return struct end
@@ -68,6 +70,11 @@ function schema.struct(name)
     struct.fields[field.name] = field
     struct.order[#struct.order + 1] = field.name
   end
+  struct.times = {}
+  for _, field_name in ipairs(struct.order) do
+    if struct.fields[field_name].kind == "t" then table.insert(struct.times, field_name) end
+  end
+  for _, field_name in ipairs(NEVER_LEFT_OUT[name] or {}) do struct.fields[field_name].required = true end
   cache[name] = struct
   return struct
 end

@@ -24,57 +24,126 @@ local function set_of(list)
   return set
 end
 
-local function trim(s)
-  return (s:match("^%s*(.-)%s*$"))
+-- The words of the selector language, after k8s.io/apimachinery/pkg/labels: a list of {kind, text}, "end" the last.
+local SYMBOLS = { [")"] = true, [","] = true, ["!"] = true, ["=="] = true, ["="] = true, [">"] = true, ["<"] = true, ["!="] = true,
+  ["("] = true }
+
+local function symbol_at(text, pos)
+  local two = text:sub(pos, pos + 1)
+  return #two == 2 and SYMBOLS[two] and two or text:sub(pos, pos)
 end
 
-local function values_of(text)
-  local list = {}
-  for v in (text .. ","):gmatch("([^,]*),") do list[#list + 1] = trim(v) end
-  return set_of(list)
-end
-
-local function parse_term(text)
-  local key, op, values = text:match("^([%w%-_./]+)%s+(%l+)%s*%((.*)%)$")
-  if key and (op == "in" or op == "notin") then return { key = key, op = op, values = values_of(values) } end
-  key = text:match("^!%s*([%w%-_./]+)$")
-  if key then return { key = key, op = "!" } end
-  local sign, v
-  key, sign, v = text:match("^([%w%-_./]+)%s*([=!<>]=?)%s*([%w%-_.]*)$")
-  if key and (sign == "=" or sign == "==") then return { key = key, op = "in", values = { [v] = true } } end
-  if key and sign == "!=" then return { key = key, op = "notin", values = { [v] = true } } end
-  if key and (sign == ">" or sign == "<") then
-    return { key = key, op = sign == ">" and "gt" or "lt", values = { [v] = true } }
+local function words_of(text)
+  local list, pos = {}, 1
+  while true do
+    pos = text:match("^[ \t\r\n]*()", pos)
+    if pos > #text then
+      list[#list + 1] = { kind = "end", text = "" }
+      return list
+    end
+    local word = text:match("^[^ \t\r\n=!(),><]+", pos)
+    local symbol = not word and symbol_at(text, pos)
+    list[#list + 1] = { kind = symbol or (word == "in" or word == "notin") and word or "name", text = symbol or word }
+    pos = pos + #(word or symbol)
   end
-  key = text:match("^([%w%-_./]+)$")
-  return key and { key = key, op = "exists" } or nil
 end
 
--- Splits at the commas that are not inside brackets.
-local function terms(text)
-  local list, depth, from = {}, 0, 1
-  for pos, c in text:gmatch("()([(),])") do
-    if c == "(" then depth = depth + 1 end
-    if c == ")" then depth = depth - 1 end
-    if c == "," and depth == 0 then
-      list[#list + 1] = trim(text:sub(from, pos - 1))
-      from = pos + 1
+local Parser = {}
+Parser.__index = Parser
+
+local function fail(format, ...) error({ selector = format:format(...) }, 0) end
+
+-- "in" and "notin" are names wherever no operator may stand.
+function Parser:look(operator)
+  local word = self.words[self.at]
+  local kind = word.kind
+  if not operator and (kind == "in" or kind == "notin") then kind = "name" end
+  return kind, word.text
+end
+
+function Parser:take(operator)
+  local kind, text = self:look(operator)
+  if kind ~= "end" then self.at = self.at + 1 end
+  return kind, text
+end
+
+function Parser:value_list()
+  local kind, text = self:take()
+  if kind ~= "(" then fail("found '%s' expected: '('", text) end
+  local set = {}
+  kind, text = self:look()
+  if kind == ")" then set[""] = true end
+  if kind ~= ")" and kind ~= "name" and kind ~= "," then fail("found '%s', expected: ',', ')' or identifier", text) end
+  while self:look() ~= ")" do
+    kind, text = self:take()
+    if kind == "name" then
+      set[text] = true
+      kind, text = self:look()
+      if kind ~= "," and kind ~= ")" then fail("found '%s', expected: ',' or ')'", text) end
+      if kind == "," and self.words[self.at + 1].kind ~= ")" then self:take() end
+    elseif kind == "," then
+      set[""] = true
+    else
+      fail("found '%s', expected: ',', or identifier", text)
     end
   end
-  list[#list + 1] = trim(text:sub(from))
-  return list
+  self:take()
+  return set
 end
 
--- The text of ?labelSelector=; nil and a message when it cannot be read.
-function selector.parse(text)
-  local parsed = {}
-  if not text or trim(text) == "" then return parsed end
-  for _, term in ipairs(terms(text)) do
-    local one = parse_term(term)
-    if not one then return nil, "unable to parse requirement: found '" .. term .. "'" end
-    parsed[#parsed + 1] = one
+function Parser:one_value()
+  local kind = self:look()
+  if kind == "end" or kind == "," then return { [""] = true } end
+  local text
+  kind, text = self:take()
+  if kind ~= "name" then fail("found '%s', expected: identifier", text) end
+  return { [text] = true }
+end
+
+local BINARY = { ["in"] = "in", notin = "notin", ["="] = "in", ["=="] = "in", ["!="] = "notin", [">"] = "gt", ["<"] = "lt" }
+
+function Parser:requirement()
+  local kind, key = self:take()
+  local absent = kind == "!"
+  if absent then kind, key = self:take() end
+  if kind ~= "name" then fail("found '%s', expected: identifier", key) end
+  kind = self:look()
+  if absent or kind == "end" or kind == "," then return { key = key, op = absent and "!" or "exists" } end
+  local text
+  kind, text = self:take(true)
+  if not BINARY[kind] then fail("found '%s', expected: in, notin, =, ==, !=, gt, lt", text) end
+  local several = kind == "in" or kind == "notin"
+  return { key = key, op = BINARY[kind], values = several and self:value_list() or self:one_value() }
+end
+
+local function prefixed(self)
+  local fine, one = pcall(self.requirement, self)
+  if fine then return one end
+  if type(one) == "table" and one.selector then fail("unable to parse requirement: %s", one.selector) end
+  error(one, 0)
+end
+
+local function parse(text)
+  local self, parsed = setmetatable({ words = words_of(text), at = 1 }, Parser), {}
+  while true do
+    local kind, word = self:look()
+    if kind == "end" then return parsed end
+    if kind ~= "name" and kind ~= "!" then fail("found '%s', expected: !, identifier, or 'end of string'", word) end
+    parsed[#parsed + 1] = prefixed(self)
+    kind, word = self:take()
+    if kind == "end" then return parsed end
+    if kind ~= "," then fail("found '%s', expected: ',' or 'end of string'", word) end
+    kind, word = self:look()
+    if kind ~= "name" and kind ~= "!" then fail("found '%s', expected: identifier after ','", word) end
   end
-  return parsed
+end
+
+-- The text of ?labelSelector=; nil and the API server's message when it cannot be read.
+function selector.parse(text)
+  local fine, parsed = pcall(parse, text or "")
+  if fine then return parsed end
+  if type(parsed) == "table" and parsed.selector then return nil, parsed.selector end
+  error(parsed, 0)
 end
 
 local OPERATORS = { In = "in", NotIn = "notin", Exists = "exists", DoesNotExist = "!", Gt = "gt", Lt = "lt" }

@@ -74,15 +74,54 @@ local function priority(reg, pod)
   pod.spec.preemptionPolicy = pod.spec.preemptionPolicy or "PreemptLowerPriority"
 end
 
--- Admission ServiceAccount (without the projected token volume: nothing in a sandbox pod reads it).
+local TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+local LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+
+-- Five letters that are the pod's own: out of its uid, so that no random number is spent on them.
+local function letters_of(uid)
+  return (uid:sub(-10):gsub("(%x%x)", function(hex)
+    local at = tonumber(hex, 16) % #LETTERS + 1
+    return LETTERS:sub(at, at)
+  end))
+end
+
+local function token_sources()
+  return json.array { { serviceAccountToken = { expirationSeconds = 3607, path = "token" } },
+    { configMap = { name = "kube-root-ca.crt", items = json.array { { key = "ca.crt", path = "ca.crt" } } } },
+    { downwardAPI = { items = json.array { { path = "namespace",
+      fieldRef = { apiVersion = "v1", fieldPath = "metadata.namespace" } } } } } }
+end
+
+-- The token's volume, mounted in every container that has nothing at its place.
+local function token_volume(pod)
+  local name, used = "kube-api-access-" .. letters_of(pod.metadata.uid), false
+  for _, list in ipairs { pod.spec.initContainers or {}, pod.spec.containers or {} } do
+    for _, c in ipairs(list) do
+      if not value.find(c.volumeMounts or {}, "mountPath", TOKEN_PATH) then
+        c.volumeMounts = c.volumeMounts or json.array {}
+        table.insert(c.volumeMounts, { name = name, readOnly = true, mountPath = TOKEN_PATH })
+        used = true
+      end
+    end
+  end
+  if not used then return end
+  pod.spec.volumes = pod.spec.volumes or json.array {}
+  table.insert(pod.spec.volumes, { name = name, projected = { defaultMode = 420, sources = token_sources() } })
+end
+
+-- Admission ServiceAccount.
 local function service_account(reg, pod)
   pod.spec.serviceAccountName = pod.spec.serviceAccountName or pod.spec.serviceAccount or "default"
   pod.spec.serviceAccount = pod.spec.serviceAccountName
   local ns, name = pod.metadata.namespace, pod.spec.serviceAccountName
-  if not reg.store:get(reg.resources.serviceaccounts, ns, name) then
+  local account = reg.store:object(reg.resources.serviceaccounts, ns, name)
+  if not account then
     status.forbidden(reg.resources.pods, pod.metadata.name, ("error looking up service account %s/%s: serviceaccount %s not found")
       :format(ns, name, status.quoted(name)))
   end
+  local wanted = pod.spec.automountServiceAccountToken
+  if wanted == nil then wanted = account.automountServiceAccountToken end
+  if wanted ~= false then token_volume(pod) end
 end
 
 function create.pods(reg, pod)
@@ -180,6 +219,27 @@ end
 create["daemonsets.apps"] = function(_, ds)
   ds.status = { currentNumberScheduled = 0, desiredNumberScheduled = 0, numberMisscheduled = 0, numberReady = 0 }
 end
+
+local TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+
+update["daemonsets.apps"] = function(_, new, old)
+  local count = math.tointeger(tonumber((old.metadata.annotations or {})[TEMPLATE_GENERATION])) or 1
+  if not value.equal(new.spec.template, old.spec.template) then count = count + 1 end
+  new.metadata.annotations = value.shallow(new.metadata.annotations or {})
+  new.metadata.annotations[TEMPLATE_GENERATION] = tostring(count)
+end
+
+-- No rule is null in what is stored.
+local function no_rules(_, role)
+  if role.rules and role.rules ~= json.null and #role.rules == 0 then role.rules = json.null end
+end
+create["roles.rbac.authorization.k8s.io"], create["clusterroles.rbac.authorization.k8s.io"] = no_rules, no_rules
+
+-- What the Go types of a kind hold before anybody writes them, as far as it is written out: nobody adds that.
+strategy.blank = {
+  events = { metadata = {}, source = {}, reportingComponent = "", reportingInstance = "" },
+  ["networkpolicies.networking.k8s.io"] = { metadata = {}, spec = { podSelector = {} } },
+}
 
 -- Kinds whose status a client may give with the object.
 local KEEPS_STATUS = { nodes = true }

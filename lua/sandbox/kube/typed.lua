@@ -148,6 +148,20 @@ typed.merge = merge
 
 local compare
 
+-- Go writes the times of a condition even where there are none: who adds the condition owns them.
+local function with_times(added, item, field)
+  local struct = schema.struct_of(field)
+  if not struct or not added or not value.is_map(item) then return added end
+  local missing
+  for _, name in ipairs(struct.times) do
+    if item[name] == nil then
+      missing = missing or {}
+      missing["f:" .. name] = MEMBER
+    end
+  end
+  return missing and fieldset.union(added, missing) or added
+end
+
 local function gather(target, key, a, r, m)
   if a then target.a[key] = a end
   if r then target.r[key] = r end
@@ -171,7 +185,11 @@ local function compare_items(l, r, field, out)
   local right_by, right_order = items_of(field, r)
   for _, key in ipairs(right_order) do
     local left, right = left_by[key], right_by[key]
-    if left ~= right then gather(out, key, compare(left, right, field.elem)) end
+    if left ~= right then
+      local added, removed, modified = compare(left, right, field.elem)
+      if left == nil then added = with_times(added, right, field.elem) end
+      gather(out, key, added, removed, modified)
+    end
   end
   for _, key in ipairs(left_order) do
     if right_by[key] == nil then gather(out, key, compare(left_by[key], nil, field.elem)) end

@@ -33,9 +33,10 @@ function validate.new()
   function c.required(field, why)
     add("FieldValueRequired", field, "Required value" .. (why and why ~= "" and ": " .. why or ""))
   end
-  function c.invalid(field, v, why)
-    add("FieldValueInvalid", field, ("Invalid value: %s: %s"):format(shown(v), why))
+  function c.invalid_as(field, text, why)
+    add("FieldValueInvalid", field, ("Invalid value: %s: %s"):format(text, why))
   end
+  function c.invalid(field, v, why) c.invalid_as(field, shown(v), why) end
   function c.duplicate(field, v)
     add("FieldValueDuplicate", field, "Duplicate value: " .. shown(v))
   end

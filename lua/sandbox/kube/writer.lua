@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- create, update, patch and delete as HTTP has them.
+local crypto = require "eirun.core.crypto"
 local json = require "eirun.core.json"
 local deletion = require "sandbox.kube.deletion"
 local events = require "sandbox.kube.events"
 local reader = require "sandbox.kube.reader"
+local gojson = require "sandbox.kube.gojson"
 local request = require "sandbox.kube.request"
 local resources = require "sandbox.kube.resources"
 local status = require "sandbox.kube.status"
@@ -13,7 +15,7 @@ local writer = {}
 
 local JSON = "application/json"
 local MAX_BODY = 3 * 1024 * 1024
-local APPLY = "application/apply-patch+yaml"
+local APPLY, STRATEGIC = "application/apply-patch+yaml", "application/strategic-merge-patch+json"
 
 local function content_type(req)
   return ((req.headers:get "content-type" or ""):match("^%s*([^;%s]*)") or ""):lower()
@@ -29,17 +31,29 @@ local function read_body(req)
   status.bad_request("cannot read the body")
 end
 
+-- The value of a text, or nil and what the real server's parser says.
 local function decode_json(text)
   local v, err = json.decode(text)
-  if v == nil then return nil, err end
-  return v
+  if v ~= nil then return v end
+  return nil, gojson.problem(text) or err.message
 end
 
 local function decode_yaml(text)
-  local v = decode_json(text)
+  local v = json.decode(text)
   if v ~= nil then return v end
-  return require("eirun.core.yaml").decode(text)
+  local err
+  v, err = require("eirun.core.yaml").decode(text)
+  return v, err and err.message
 end
+
+-- The first bytes of a body, for a message.
+local function summary(text)
+  local shown = text:sub(1, 30)
+  if text:sub(1, 1) ~= "{" then shown = crypto.hex(shown) end
+  return shown .. (#text > 30 and " ..." or "")
+end
+
+local TYPE_META = [[struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }]]
 
 -- The decoded body of a create or update: JSON, YAML or protobuf of the kinds that kubectl sends so.
 function writer.body(r, req)
@@ -48,9 +62,8 @@ function writer.body(r, req)
   if kind == "application/vnd.kubernetes.protobuf" then return require("sandbox.kube.protobuf").decode(r, text) end
   local v, err = (kind:find("yaml", 1, true) and decode_yaml or decode_json)(text)
   if not value.is_map(v) then
-    local why = err and (err.message or tostring(err)) or "unexpected value"
-    status.bad_request(("the object provided is unrecognized (must be of type %s): couldn't get version/kind; json parse error: %s")
-      :format(r.kind, why))
+    status.bad_request(("the object provided is unrecognized (must be of type %s): couldn't get version/kind; json parse error: %s (%s)")
+      :format(r.kind, err or gojson.mismatch(v, TYPE_META), summary(text)))
   end
   return v
 end
@@ -67,11 +80,17 @@ local function default_manager(req)
   return agent ~= "" and agent:sub(1, 128) or "unknown"
 end
 
+-- Who writes: the query says it, else the client's name.
+function writer.manager(req)
+  local given = req:query().fieldManager or ""
+  return given ~= "" and given or default_manager(req)
+end
+
 -- The options of a write out of its query.
 local function options(req, query)
   local field_manager = query.fieldManager
   if field_manager and #field_manager > 128 then status.bad_request("fieldManager: Too long: may not be more than 128 bytes") end
-  return { manager = (field_manager or "") ~= "" and field_manager or default_manager(req), dry_run = dry_run(query.dryRun),
+  return { manager = writer.manager(req), dry_run = dry_run(query.dryRun),
     validation = query.fieldValidation, warnings = {} }
 end
 writer.options = options
@@ -88,9 +107,10 @@ local function check_kind(r, body)
   end
 end
 
-local function stored(r, body)
-  if r == resources.new_events then return resources.events, events.to_old(body) end
-  return r, body
+local function stored(r, body, opts)
+  if r ~= resources.new_events then return r, body end
+  opts.managed = events.managed_anew
+  return resources.events, events.to_old(body)
 end
 
 local function answer(face, at, req, code, rec, opts)
@@ -103,7 +123,7 @@ function writer.create(face, at, req)
   local opts = options(req, req:query())
   local body = writer.body(at.r, req) or {}
   check_kind(at.r, body)
-  local r, obj = stored(at.r, body)
+  local r, obj = stored(at.r, body, opts)
   answer(face, at, req, 201, face.registry:create(r, at.namespace, obj, opts), opts)
 end
 
@@ -112,7 +132,7 @@ function writer.update(face, at, req)
   opts.subresource = at.sub
   local body = writer.body(at.r, req) or {}
   check_kind(at.r, body)
-  local r, obj = stored(at.r, body)
+  local r, obj = stored(at.r, body, opts)
   local rec, created = face.registry:replace(r, at.namespace, at.name, obj, opts)
   answer(face, at, req, created and 201 or 200, rec, opts)
 end
@@ -121,7 +141,9 @@ local function decode_patch(req, kind)
   local text = read_body(req)
   local v, err = (kind == APPLY and decode_yaml or decode_json)(text)
   if type(v) == "table" then return v end
-  status.bad_request("error decoding patch: " .. (err and err.message or "invalid character looking for beginning of value"))
+  -- Strategic patches are read elsewhere in the real server, which adds no words there.
+  local prefix = kind == STRATEGIC and "" or "error decoding patch: "
+  status.bad_request(prefix .. (err or gojson.mismatch(v, "map[string]interface {}")))
 end
 
 local function require_manager(query)

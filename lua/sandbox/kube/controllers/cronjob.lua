@@ -103,8 +103,10 @@ function CronJobs:sync(key)
   if obj.spec.suspend then return self:write_status(obj) end
   local since = tables.seconds_of(value.get(obj, "status", "lastScheduleTime")) or common.created(obj)
   local at = due(schedule, since, self.m.now())
-  if at and self:may_start(obj, active, at) then self:start_job(obj, at) end
-  self:write_status(obj, at)
+  local starts = at and self:may_start(obj, active, at)
+  if starts then self:start_job(obj, at) end
+  -- A time that may not start yet is not served: it does when the run before it ends.
+  self:write_status(obj, starts and at)
   local next_at = cron.next(schedule, self.m.now())
   return next_at and next_at - self.m.now() or nil
 end
@@ -113,9 +115,7 @@ function cronjob.start(m)
   local self = setmetatable({ m = m, reg = m.registry, store = m.store, recorder = events.recorder(m.registry, "cronjob-controller") },
     CronJobs)
   local q = m:queue("cronjob", m.lag.controller_sync, function(key) return self:sync(key) end)
-  m.store:subscribe(R, function(event)
-    if not event.old or not value.equal(event.old.obj.spec, event.new.obj.spec) then q:add(event.new.key) end
-  end)
+  m.store:subscribe(R, function(event) q:add(event.new.key) end)
   m.store:subscribe(JOBS, function(event)
     local ref = common.controller_of(event.new.obj)
     if ref and ref.kind == "CronJob" then q:add(event.new.ns .. "/" .. ref.name) end

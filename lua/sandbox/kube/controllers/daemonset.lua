@@ -12,7 +12,7 @@ local daemonset = {}
 
 local R, PODS, NODES = resources.daemonsets, resources.pods, resources.nodes
 local WHO = { manager = "kube-controller-manager" }
-local GENERATION = "pod-template-generation"
+local GENERATION, COUNTED = "pod-template-generation", "deprecated.daemonset.template.generation"
 -- Daemons stay where others have to leave.
 local TOLERATED = { { "not-ready", "NoExecute" }, { "unreachable", "NoExecute" }, { "disk-pressure", "NoSchedule" },
   { "memory-pressure", "NoSchedule" }, { "pid-pressure", "NoSchedule" }, { "unschedulable", "NoSchedule" } }
@@ -25,9 +25,12 @@ local function node_affinity(name)
     matchFields = json.array { { key = "metadata.name", operator = "In", values = json.array { name } } } } } } } }
 end
 
+-- Changes of the template alone make pods old.
+local function template_generation(ds) return ds.metadata.annotations[COUNTED] end
+
 local function pod_for(ds, node)
   local pod = common.pod_from(ds.spec.template, R, ds)
-  pod.metadata.labels[GENERATION] = tostring(ds.metadata.generation)
+  pod.metadata.labels[GENERATION] = template_generation(ds)
   pod.spec.affinity = value.copy(pod.spec.affinity) or {}
   pod.spec.affinity.nodeAffinity = node_affinity(node.metadata.name).nodeAffinity
   pod.spec.tolerations = pod.spec.tolerations or json.array {}
@@ -85,7 +88,7 @@ function Daemons:place(ds, node, pods)
 end
 
 local function current(ds, pod)
-  return (pod.metadata.labels or {})[GENERATION] == tostring(ds.metadata.generation)
+  return (pod.metadata.labels or {})[GENERATION] == template_generation(ds)
 end
 
 -- Replaces old pods, as many at once as may be missing.

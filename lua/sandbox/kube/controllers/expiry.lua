@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Events live for an hour (--event-ttl of the API server).
+-- Events live for an hour (--event-ttl of the API server) unless said otherwise.
 local deletion = require "sandbox.kube.deletion"
 local resources = require "sandbox.kube.resources"
 local tables = require "sandbox.kube.tables"
@@ -7,7 +7,7 @@ local tables = require "sandbox.kube.tables"
 local expiry = {}
 
 local R = resources.events
-local LIFE, SWEEP_EVERY = 3600, 300
+local LIFE, SWEEPS = 3600, 12 -- seconds, and looks in so many
 
 local function last_touched(event)
   local meta = event.metadata
@@ -16,22 +16,23 @@ local function last_touched(event)
 end
 
 function expiry.start(m)
-  local armed = false
+  local life = m.event_life or LIFE
+  local every, armed = life / SWEEPS, false
 
   -- Looks again as long as there is anything to expire.
   local function sweep()
     for _, rec in ipairs(m.store:list(R)) do
-      if last_touched(rec.obj) + LIFE <= m.now() then deletion.delete(m.registry, R, rec.ns, rec.name, {}) end
+      if last_touched(rec.obj) + life <= m.now() then deletion.delete(m.registry, R, rec.ns, rec.name, {}) end
     end
     armed = m.store:count(R) > 0
-    return armed and SWEEP_EVERY or nil
+    return armed and every or nil
   end
 
   local q = m:queue("event-expiry", 0, sweep)
   local function arm()
     if armed then return end
     armed = true
-    q:add_after("sweep", SWEEP_EVERY)
+    q:add_after("sweep", every)
   end
   m.store:subscribe(R, function(event)
     if event.type == "ADDED" then arm() end
