@@ -200,6 +200,18 @@ t.test("gpu_cluster_reads_nodes_directly_where_the_proxy_refuses", function()
   end)
 end)
 
+t.test("gpu_cluster_follows_an_exporter_that_has_moved", function()
+  against({}, function(k8s, url, pages)
+    local function at(path) return node("a", { [GPU] = 1 }, { annotations = { [sources.ANNOTATION] = url .. path } }) end
+    for path, page in pairs(lists({ at "/old" }, {})) do pages[path] = page end
+    pages["/api/v1/nodes/a"], pages["/new"] = at "/new", metrics("a", { { util = 3 } })
+    t.eq(gpu.cluster(k8s, { prices = false }).nodes[1].used.utilization, 3.0)
+    pages["/api/v1/nodes/a"] = forbidden "nodes"
+    local view = gpu.cluster(k8s, { prices = false })
+    t.match(view.notes[1], "a: node's own address: .*/old answered 404")
+  end)
+end)
+
 t.test("gpu_cluster_says_what_it_could_not_read_and_shows_the_rest", function()
   local names = { "good", "garbage", "slow", "denied", "gone", "half" }
   local nodes, pods = {}, { pod("p1", { [GPU] = 1 }, { node = "good" }) }
@@ -225,7 +237,7 @@ t.test("gpu_cluster_says_what_it_could_not_read_and_shows_the_rest", function()
     t.match(notes, "slow: API server's proxy: no answer within 0.3 s")
     t.match(notes, 'denied: API server\'s proxy: cannot read the metrics of Pod \'default/x%-denied\': pods "x%-denied" is forbidden: no')
     t.match(notes, "gone: no exporter runs there")
-    t.match(notes, "half: 1 lines of its metrics could not be read")
+    t.match(notes, "half: 1 line of its metrics could not be read")
   end)
 end)
 

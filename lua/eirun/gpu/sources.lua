@@ -128,11 +128,22 @@ local function direct(pod, port)
   return get(("http://%s:%d/metrics"):format(ip:find(":", 1, true) and "[" .. ip .. "]" or ip, port))
 end
 
+-- From the address in the node's annotation; where nothing answers the exporter may have moved since the nodes were listed.
+local function get_of_node(k8s, node)
+  local ok, text = pcall(get, node.annotation)
+  if ok then return text end
+  local found, now = pcall(k8s.get, k8s, "Node", node.name)
+  local url = found and now and (now.metadata.annotations or {})[M.ANNOTATION]
+  if url and url ~= node.annotation then return get(url) end
+  error(text, 0)
+end
+
 -- The ways to a node's metrics, in the order in which they are tried.
 local function ways(k8s, node, pod, opts)
   local list, source = {}, opts.source or "auto"
-  local url = node.annotation
-  if url and source ~= "proxy" then list[#list + 1] = { "node's own address", function() return get(url) end } end
+  if node.annotation and source ~= "proxy" then
+    list[#list + 1] = { "node's own address", function() return get_of_node(k8s, node) end }
+  end
   if pod and source ~= "direct" then
     list[#list + 1] = { "API server's proxy", function() return through_proxy(k8s, pod, port_of(pod, opts)) end }
   end
@@ -164,7 +175,7 @@ local function read_node(k8s, node, pod, opts, refused)
     local devices, why
     if refused[way[1]] then why = refused[way[1]] else devices, why = try(way, opts.deadline or 5) end
     if devices then
-      return devices, why > 0 and ("%d lines of its metrics could not be read"):format(why) or nil, way[1]
+      return devices, why > 0 and ("%d line%s of its metrics could not be read"):format(why, why == 1 and "" or "s") or nil, way[1]
     end
     if why:find("forbidden", 1, true) then
       refused[way[1]] = refused[way[1]] or why -- one note for all nodes, in the words of the first

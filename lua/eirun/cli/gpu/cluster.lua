@@ -80,13 +80,13 @@ end
 
 local function total_line(view)
   local total = view.total
-  local parts = { ("%d GPUs, %d allocatable, %s allocated, %s free"):format(total.gpus, total.allocatable, gpus(total.allocated),
-    gpus(total.free)) }
+  local parts = { ("%d GPU%s, %d allocatable, %s allocated, %s free"):format(total.gpus, total.gpus == 1 and "" or "s", total.allocatable,
+    gpus(total.allocated), gpus(total.free)) }
   if total.utilization then parts[#parts + 1] = ("%.0f%% used, %s GiB"):format(total.utilization, memory(total)) end
   if total.price then
     parts[#parts + 1] = ("%.2f %s an hour, %.2f of it idle"):format(total.price, view.currency or "", total.idle_cost or 0)
   end
-  if total.waiting > 0 then parts[#parts + 1] = ("%d pods wait for GPUs"):format(total.waiting) end
+  if total.waiting > 0 then parts[#parts + 1] = ("%d pod%s for GPUs"):format(total.waiting, total.waiting == 1 and " waits" or "s wait") end
   return table.concat(parts, "; ") .. "\n"
 end
 
