@@ -119,7 +119,7 @@ static void prepare_memory(void *library) {
 }
 
 enum er_status nvml_open(struct nvml *nvml, const char *path, struct er_error *err) {
-    *nvml = (struct nvml){.library = dlopen(path ? path : "libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL)};
+    *nvml = (struct nvml){.library = dlopen(path ? path : "libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)};
     if (!nvml->library) {
         return er_fail(err, ER_NOT_FOUND, "no NVIDIA driver here: %s", dlerror());
     }

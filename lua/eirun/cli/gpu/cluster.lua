@@ -24,21 +24,39 @@ local function percent(used)
   return used and used.utilization and ("%.0f"):format(used.utilization) or "n/a"
 end
 
--- heading, cell, for csv: name
 local node_columns = {
-  { "NODE", function(n) return n.name end, "node" },
-  { "STATE", function(n) return n.state end, "state" },
-  { "MODEL", function(n) return shown(n.model) end, "model" },
-  { "ZONE", function(n) return shown(n.zone) end, "zone" },
-  { "BILLING", function(n) return shown(n.billing) end, "billing" },
-  { "GPUS", function(n) return gpus(n.gpus) end, "total" },
-  { "ALLOCATABLE", function(n) return gpus(n.allocatable) end, "allocatable" },
-  { "ALLOCATED", function(n) return gpus(n.allocated) end, "allocated" },
-  { "SHARE", function(n) return n.share and n.share.allocated .. "/" .. n.share.total or "-" end, "gpu_mem" },
-  { "USED%", function(n) return percent(n.used) end, "utilization_percent" },
-  { "MEMORY GiB", function(n) return memory(n.used) end, "memory_gib" },
-  { "PRICE/h", function(n) return shown(n.price, "%.2f") end, "price_hour" },
-  { "IDLE/h", function(n) return shown(n.idle_cost, "%.2f") end, "idle_cost_hour" },
+  { "NODE", function(n) return n.name end },
+  { "STATE", function(n) return n.state end },
+  { "MODEL", function(n) return shown(n.model) end },
+  { "ZONE", function(n) return shown(n.zone) end },
+  { "BILLING", function(n) return shown(n.billing) end },
+  { "GPUS", function(n) return gpus(n.gpus) end },
+  { "ALLOCATABLE", function(n) return gpus(n.allocatable) end },
+  { "ALLOCATED", function(n) return gpus(n.allocated) end },
+  { "SHARE", function(n) return n.share and n.share.allocated .. "/" .. n.share.total or "-" end },
+  { "USED%", function(n) return percent(n.used) end },
+  { "MEMORY GiB", function(n) return memory(n.used) end },
+  { "PRICE/h", function(n) return shown(n.price, "%.2f") end },
+  { "IDLE/h", function(n) return shown(n.idle_cost, "%.2f") end },
+}
+
+-- The same for programs: a number a column.
+local csv_columns = {
+  { "node", function(n) return n.name end },
+  { "state", function(n) return n.state end },
+  { "model", function(n) return shown(n.model) end },
+  { "zone", function(n) return shown(n.zone) end },
+  { "billing", function(n) return shown(n.billing) end },
+  { "total", function(n) return gpus(n.gpus) end },
+  { "allocatable", function(n) return gpus(n.allocatable) end },
+  { "allocated", function(n) return gpus(n.allocated) end },
+  { "gpu_mem_total", function(n) return shown(n.share and n.share.total) end },
+  { "gpu_mem_allocated", function(n) return shown(n.share and n.share.allocated) end },
+  { "utilization_percent", function(n) return percent(n.used) end },
+  { "memory_used_gib", function(n) return gib(n.used and n.used.memory_used) end },
+  { "memory_total_gib", function(n) return gib(n.used and n.used.memory_total) end },
+  { "price_hour", function(n) return shown(n.price, "%.2f") end },
+  { "idle_cost_hour", function(n) return shown(n.idle_cost, "%.2f") end },
 }
 
 local job_columns = {
@@ -116,13 +134,13 @@ end
 
 local function as_csv(view)
   local lines, head = {}, {}
-  for i, column in ipairs(node_columns) do head[i] = column[3] end
+  for i, column in ipairs(csv_columns) do head[i] = column[1] end
   lines[1] = table.concat(head, ",")
   for _, node in ipairs(view.nodes) do
     local row = {}
-    for i, column in ipairs(node_columns) do
+    for i, column in ipairs(csv_columns) do
       local cell = column[2](node)
-      row[i] = (cell == "n/a" or cell == "-") and "" or cell:find(",", 1, true) and '"' .. cell .. '"' or cell
+      row[i] = cell == "n/a" and "" or cell:find(",", 1, true) and '"' .. cell .. '"' or cell
     end
     lines[#lines + 1] = table.concat(row, ",")
   end
