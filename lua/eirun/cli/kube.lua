@@ -57,6 +57,7 @@ M.parts = {
     manager, force_conflicts, managed,
     { name = "validate", arg = "HOW", values = { "Strict", "Warn", "Ignore" }, help = "what unknown fields are (default Strict)" },
     { name = "server-side", help = "is always so; taken for kubectl's sake" },
+    { name = "resend", help = "send also what is there just as it was applied before" },
     { name = "set", arg = "NAME", help = "mark the objects as a set of this name" },
     { name = "prune", help = "with --set: show what carries the mark and is in no manifest any more" },
     { name = "yes", help = "with --prune: delete it" },

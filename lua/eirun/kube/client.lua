@@ -5,6 +5,7 @@ local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local kinds = require "eirun.kube.kinds"
+local owned = require "eirun.kube.owned"
 local task = require "eirun.task"
 local wire = require "eirun.wire"
 
@@ -12,7 +13,7 @@ local M = {}
 
 M.MANAGER = "eirun"
 M.new = connection.new
-local PARALLEL = 16
+local PARALLEL = 32
 
 ---@class eirun.KubeClient
 local Client = connection.Client
@@ -172,15 +173,61 @@ function Client:delete(kind, name, opts)
   return true
 end
 
----Applies many objects, several at a time: namespaces and definitions of kinds first, what may need them afterwards.
+local MANY, CROWD = 16, 4 -- objects of a kind that are worth a list; a list that holds so many times more is not
+
+-- The objects of a kind in a namespace by name, nil where there are too many others or they may not be listed.
+local function crowd(self, kind, api_version, namespace, wanted)
+  local found, few = {}, true
+  local function take(text)
+    local page = errors.check(json.decode(text))
+    for _, item in ipairs(type(page.items) == "table" and page.items or {}) do
+      item.kind, item.apiVersion = kind, api_version
+      found[item.metadata.name] = item
+    end
+    local metadata = page.metadata or {}
+    few = (metadata.remainingItemCount or 0) <= wanted * CROWD
+    return few and metadata.continue or nil
+  end
+  local ok, err = pcall(function() self:namespace(namespace):pages(self:kind(kind, api_version), {}, take) end)
+  if ok then return few and found or nil end
+  if errors.is(err, "cancelled") then error(err, 0) end
+  return nil
+end
+
+-- The manifests of many objects whose sending would change nothing, with the object as it is.
+local function settled(self, manifests, opts)
+  local groups, list, as_is = {}, {}, {}
+  for _, manifest in ipairs(manifests) do
+    local namespace = manifest.metadata.namespace or self.ns
+    local key = table.concat({ manifest.apiVersion, manifest.kind, namespace }, "\0")
+    if not groups[key] then
+      groups[key] = { namespace = namespace }
+      list[#list + 1] = groups[key]
+    end
+    table.insert(groups[key], manifest)
+  end
+  task.map(list, function(group)
+    local first = group[1]
+    local found = #group >= MANY and crowd(self, first.kind, first.apiVersion, group.namespace, #group)
+    for _, manifest in ipairs(found and group or {}) do
+      local live = found[manifest.metadata.name]
+      if live and owned.is_as_applied(live, manifest, opts.manager or M.MANAGER) then as_is[manifest] = live end
+    end
+  end, 8)
+  return as_is
+end
+
+---Applies many objects, several at a time: namespaces and definitions of kinds first, what may need them afterwards. Of many objects of one
+---kind those are listed first that are there, and what is as this manager applied it is not sent again.
 ---@param manifests table[]
----@param opts? {force?: boolean, dry_run?: boolean, parallel?: integer,
---- each?: fun(object: table|nil, manifest: table, err: eirun.Error|nil)}
+---@param opts? {force?: boolean, dry_run?: boolean, manager?: string, validate?: "Strict"|"Warn"|"Ignore", parallel?: integer,
+--- resend?: boolean, each?: fun(object: table|nil, manifest: table, err: eirun.Error|nil)} resend: send all
 ---@return table[] objects in the order of the manifests
 ---Example: `k8s:apply_all(manifests, { parallel = 8 })`. Raises the first error, after the others have ended; with `each` every error is
 ---given to it and none is raised.
 function Client:apply_all(manifests, opts)
   opts = opts or {}
+  local as_is = (opts.dry_run or opts.resend) and {} or settled(self, manifests, opts)
   local first, rest = {}, {}
   for i, manifest in ipairs(manifests) do
     local early = manifest.kind == "Namespace" or manifest.kind == "CustomResourceDefinition"
@@ -188,9 +235,11 @@ function Client:apply_all(manifests, opts)
   end
   local objects = {}
   local function one(i)
-    local ok, object = pcall(self.apply, self, manifests[i], opts)
+    local manifest = manifests[i]
+    local ok, object = true, as_is[manifest]
+    if not object then ok, object = pcall(self.apply, self, manifest, opts) end
     if not ok and (not opts.each or errors.is(object, "cancelled")) then error(object, 0) end
-    if opts.each then opts.each(ok and object or nil, manifests[i], not ok and errors.from(object) or nil) end
+    if opts.each then opts.each(ok and object or nil, manifest, not ok and errors.from(object) or nil) end
     objects[i] = ok and object or false
   end
   for _, group in ipairs { first, rest } do task.map(group, one, opts.parallel or PARALLEL) end
@@ -222,8 +271,8 @@ function Client:list_prunable(set, manifests, opts)
   local labels = { [M.SET_LABEL] = set, ["app.kubernetes.io/managed-by"] = M.MANAGER }
   for _, items in ipairs(task.map(opts and opts.kinds or PRUNED, function(kind) return self:list(kind, { labels = labels }) end, 8)) do
     for _, item in ipairs(items) do
-      local owned = #((item.metadata or {}).ownerReferences or {}) > 0
-      if not owned and not keep[key_of(item.kind, item.metadata.namespace, item.metadata.name)] then found[#found + 1] = item end
+      local has_owner = #((item.metadata or {}).ownerReferences or {}) > 0
+      if not has_owner and not keep[key_of(item.kind, item.metadata.namespace, item.metadata.name)] then found[#found + 1] = item end
     end
   end
   return found

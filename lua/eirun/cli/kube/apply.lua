@@ -1,11 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- eirun kube apply: server-side apply, many objects at a time, told in the order of the manifests.
 local client = require "eirun.kube.client"
-local errors = require "eirun.errors"
 local face = require "eirun.cli.kube.face"
-local task = require "eirun.task"
-
-local PARALLEL = 32
 
 -- Says each result when its turn has come.
 local function in_order()
@@ -46,29 +42,25 @@ local function mark(manifest, set)
   manifest.metadata.labels = labels
 end
 
-local function apply_all(list, options, show)
+local function apply_all(k8s, list, options, show)
   local dry, words = face.dry_run(options)
-  local say, failed, results = in_order(), 0, {}
-  local early, rest = {}, {}
+  local say, failed, manifests, place = in_order(), 0, {}, {}
   for i, target in ipairs(list) do
-    local first = target.info.kind == "Namespace" or target.info.kind == "CustomResourceDefinition"
-    table.insert(first and early or rest, i)
-  end
-  local function one(i)
-    local target = list[i]
     mark(target.manifest, options.set)
-    local ok, object = pcall(target.k8s.apply, target.k8s, target.manifest, { force = options.force_conflicts, dry_run = dry,
-      manager = options.field_manager, validate = options.validate })
-    if not ok and errors.is(object, "cancelled") then error(object, 0) end
-    if ok then
-      results[#results + 1] = object
-      say(i, { say = show, text = ("%s/%s serverside-applied%s\n"):format(face.kind_word(target.info), target.name, words) })
-    else
-      failed = 1
-      say(i, { say = face.note, text = explain(errors.from(object)) })
-    end
+    manifests[i], place[target.manifest] = target.manifest, i
   end
-  for _, group in ipairs { early, rest } do task.map(group, one, PARALLEL) end
+  local function each(_, manifest, err)
+    local i = place[manifest]
+    if err then
+      failed = 1
+      return say(i, { say = face.note, text = explain(err) })
+    end
+    say(i, { say = show, text = ("%s/%s serverside-applied%s\n"):format(face.kind_word(list[i].info), list[i].name, words) })
+  end
+  local objects = k8s:apply_all(manifests, { force = options.force_conflicts, dry_run = dry, manager = options.field_manager,
+    validate = options.validate, resend = options.resend, each = each })
+  local results = {}
+  for _, object in ipairs(objects) do if object then results[#results + 1] = object end end
   return failed, results
 end
 
@@ -93,7 +85,7 @@ return face.verb(function(k8s, options)
   local list = face.targets(k8s, options, {})
   local format = options.output and require("eirun.cli.kube.print").format(options.output)
   local silent = format and format.kind ~= "name"
-  local failed, results = apply_all(list, options, silent and function() end or face.out)
+  local failed, results = apply_all(k8s, list, options, silent and function() end or face.out)
   if silent then
     local print_ = require "eirun.cli.kube.print"
     for _, object in ipairs(results) do print_.trimmed(object, options.show_managed_fields) end
