@@ -226,6 +226,21 @@ static int l_write(lua_State *L) {
 // append(path, data) -> true | nil, err: in one write, so that lines of several writers do not mix
 static int l_append(lua_State *L) { return start_write(L, &(struct er_fs_write_opts){.mode = 0600, .append = true}); }
 
+// offset and length at `first` and behind it; a long range is work for the thread pool. [-0, +0, v]
+struct range {
+    uint64_t offset, length;
+    bool is_long;
+};
+
+static struct range check_range(lua_State *L, int first, const char *path) {
+    lua_Integer offset = luaL_optinteger(L, first, 0), length = luaL_optinteger(L, first + 1, INT64_MAX);
+    luaL_argcheck(L, offset >= 0, first, "not an offset");
+    luaL_argcheck(L, length >= 0, first + 1, "not a length");
+    struct stat st;
+    bool is_long = length > INLINE_SIZE && stat(path, &st) == 0 && st.st_size - offset > INLINE_SIZE;
+    return (struct range){(uint64_t)offset, (uint64_t)length, is_long};
+}
+
 static void run_extend(struct job *job) {
     job->status = er_fs_extend(job->path, job->data, job->offset, job->max, &job->stop, &job->failure);
 }
@@ -233,19 +248,15 @@ static void run_extend(struct job *job) {
 // extend(path, source[, offset[, length]]) -> true | nil, err: adds a part of another file to the end
 static int l_extend(lua_State *L) {
     const char *path = check_path(L, 1), *source = check_path(L, 2);
-    lua_Integer offset = luaL_optinteger(L, 3, 0), length = luaL_optinteger(L, 4, INT64_MAX);
-    luaL_argcheck(L, offset >= 0, 3, "not an offset");
-    luaL_argcheck(L, length >= 0, 4, "not a length");
-    struct stat st;
-    bool is_long = length > INLINE_SIZE && stat(source, &st) == 0 && st.st_size - offset > INLINE_SIZE;
+    struct range range = check_range(L, 3, source);
     struct job *job = new_job(L, path, run_extend);
-    job->offset = (uint64_t)offset;
-    job->max = (uint64_t)length;
+    job->offset = range.offset;
+    job->max = range.length;
     job->data = er_strdup(source);
     if (!job->data) {
         return luaL_error(L, "not enough memory");
     }
-    return run_job(L, job, is_long, k_true);
+    return run_job(L, job, range.is_long, k_true);
 }
 
 static void run_digest(struct job *job) {
@@ -271,19 +282,15 @@ static int k_digest(lua_State *L, int status, lua_KContext context) {
 static int l_digest(lua_State *L) {
     const char *path = check_path(L, 1);
     unsigned wanted = er_check_digests(L, 2);
-    lua_Integer offset = luaL_optinteger(L, 3, 0), length = luaL_optinteger(L, 4, INT64_MAX);
-    luaL_argcheck(L, offset >= 0, 3, "not an offset");
-    luaL_argcheck(L, length >= 0, 4, "not a length");
-    struct stat st;
-    bool is_long = length > INLINE_SIZE && stat(path, &st) == 0 && st.st_size - offset > INLINE_SIZE;
+    struct range range = check_range(L, 3, path);
     struct job *job = new_job(L, path, run_digest);
-    job->offset = (uint64_t)offset;
-    job->max = (uint64_t)length;
+    job->offset = range.offset;
+    job->max = range.length;
     job->digests = er_digests_new(wanted);
     if (!job->digests) {
         return luaL_error(L, "not enough memory");
     }
-    return run_job(L, job, is_long, k_digest);
+    return run_job(L, job, range.is_long, k_digest);
 }
 
 static void run_remove(struct job *job) { job->status = er_fs_remove(job->path, job->recursive, &job->failure); }

@@ -100,7 +100,7 @@ enum er_status er_fs_digest(const char *path, struct er_digests *digests, uint64
 
 // ---- writing
 
-static int write_all(int fd, const char *data, size_t length) {
+int er_fs_write_all(int fd, const char *data, size_t length) {
     while (length > 0) {
         ssize_t count = write(fd, data, length);
         if (count < 0 && errno != EINTR) {
@@ -116,7 +116,7 @@ static int write_all(int fd, const char *data, size_t length) {
 // Writes, settles mode and disk, and closes `fd` in any case. `mode` 0 leaves it.
 static enum er_status fill(int fd, const char *data, size_t length, mode_t mode, bool durable,
                            struct er_fs_failure *failure) {
-    int code = write_all(fd, data, length);
+    int code = er_fs_write_all(fd, data, length);
     if (!code && mode && fchmod(fd, mode) < 0) { // the umask may have taken some of it
         code = errno;
     }

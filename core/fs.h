@@ -37,6 +37,9 @@ enum er_status er_fs_extend(const char *path, const char *source, uint64_t offse
 enum er_status er_fs_digest(const char *path, struct er_digests *digests, uint64_t offset, uint64_t length,
                             const volatile bool *stop, uint64_t *size, struct er_fs_failure *failure);
 
+// All of it, however many writes it takes; 0 or an errno.
+int er_fs_write_all(int fd, const char *data, size_t length);
+
 // Names in byte order, without "." and "..". Free with er_fs_names_release.
 struct er_fs_names {
     char **names;

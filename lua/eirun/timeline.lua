@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What a job consists of, over time: replicas wanted and ready, nodes by billing.
 local errors = require "eirun.errors"
+local is_ready = require("eirun.kube.node").is_ready
 local task = require "eirun.task"
 
 local M = {}
@@ -26,13 +27,6 @@ local spot_strategies = { SpotAsPriceGo = true, SpotWithPriceLimit = true }
 ---Example: `local line = timeline.new(app, pool); line:look()`. Raises nothing.
 function M.new(app, pool)
   return setmetatable({ app = app, pool = pool, samples = {} }, Timeline)
-end
-
-local function is_ready(node)
-  for _, condition in ipairs((node.status or {}).conditions or {}) do
-    if condition.type == "Ready" then return condition.status == "True" end
-  end
-  return false
 end
 
 local function count_nodes(self)

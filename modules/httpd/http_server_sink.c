@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A body into a file: one block fills while the thread pool digests and writes the other. When both are full there is
 // no room, and the connection stops reading.
+#include "fs.h"
 #include "http_server_impl.h"
 
 #include <errno.h>
@@ -99,21 +100,9 @@ bool er_httpd_sink_open(struct er_httpd_req *req, const char *path, unsigned dig
 
 size_t er_httpd_sink_room(const struct er_httpd_sink *sink) { return BLOCK_SIZE - sink->filled; }
 
-static int write_all(int fd, const char *data, size_t length) {
-    while (length > 0) {
-        ssize_t written = write(fd, data, length);
-        if (written < 0 && errno != EINTR) {
-            return errno;
-        }
-        size_t step = written < 0 ? 0 : (size_t)written;
-        data += step;
-        length -= step;
-    }
-    return 0;
-}
-
 static void process(struct er_httpd_sink *sink, const char *data, size_t length) {
-    sink->error = er_digests_update(sink->digests, data, length) == ER_OK ? write_all(sink->fd, data, length) : EIO;
+    sink->error =
+        er_digests_update(sink->digests, data, length) == ER_OK ? er_fs_write_all(sink->fd, data, length) : EIO;
 }
 
 static void run_job(struct er_work *work) {

@@ -3,6 +3,7 @@
 local cloud = require "eirun.cloud"
 local drift = require "eirun.ack.drift"
 local errors = require "eirun.errors"
+local is_ready = require("eirun.kube.node").is_ready
 local json = require "eirun.core.json"
 local wire = require "eirun.wire"
 
@@ -110,13 +111,6 @@ local function group_counts(pool)
   local spot = group.SpotCapacity or 0
   local serving = group.ActiveCapacity and group.ActiveCapacity + (group.ProtectedCapacity or 0) or group.TotalCapacity or 0
   return { spot = spot, on_demand = serving - spot }
-end
-
-local function is_ready(node)
-  for _, condition in ipairs((node.status or {}).conditions or {}) do
-    if condition.type == "Ready" then return condition.status == "True" end
-  end
-  return false
 end
 
 local function instance_id_of(node)
