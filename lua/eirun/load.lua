@@ -31,6 +31,7 @@ local rules = {
   body = { type = "string" },
   bodies = { type = "list" },
   body_file = { type = "string" },
+  form = { type = "list" },
   request = { type = "function" },
   plan = { type = "list" },
   connections = { type = "integer", min = 1, max = 1000000 },
@@ -79,6 +80,7 @@ local rules = {
 ---@field body? string
 ---@field bodies? string[]
 ---@field body_file? string
+---@field form? table[]
 ---@field connect_to? string
 
 ---@class eirun.LoadOptions
@@ -89,6 +91,8 @@ local rules = {
 ---@field body? string
 ---@field bodies? string[] taken in turn, instead of body
 ---@field body_file? string a file whose bytes are the body
+---@field form? {name: string, value?: string, file?: string, type?: string, filename?: string}[] the body is a form with these fields
+--- and files (multipart/form-data)
 ---@field request? fun(i: integer): {method?: string, path?: string, headers?: table, body?: string, target?: integer|string} makes the
 --- i-th request, some time before it is sent; what it leaves out is as in the options. See eirun.load.predict
 ---@field plan? eirun.LoadPhase[] see eirun.load.phases
@@ -288,7 +292,7 @@ end
 -- The first requests are made before the plan begins. Even plans know how many there will be.
 local function make_first(run)
   local opts = run.opts
-  if opts.bodies or opts.body_file then spec.fail("load.run", "give request or bodies, not both") end
+  if opts.bodies or opts.body_file or opts.form then spec.fail("load.run", "give request or bodies, not both") end
   local even = not run.plan.closed and (run.plan.instants or opts.arrivals == "even")
   run.wanted = even and math.ceil(run.plan.requests - 1e-7) or math.huge
   local first = math.min(ring_size, run.wanted)

@@ -4,20 +4,64 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <linux/errqueue.h>
+#include <linux/net_tstamp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { FEW = 1000 }; // TLS buffers of so many connections are 34 MB
+enum { FEW = 1000 };                             // TLS buffers of so many connections are 34 MB
+static const int64_t believable_ns = 1000000000; // of a stamp's age: reading waits for less than a millisecond
 enum { EXCERPT_MAX = 160, READ_SIZE = 64 * 1024, REASON_SIZE = 128 };
 
 ssize_t er_load_transmit(struct er_load_conn *conn, const char *bytes, size_t length) {
     return conn->ssl ? er_tls_send(conn->ssl, bytes, length) : send(conn->fd, bytes, length, MSG_NOSIGNAL);
 }
 
+// Nanoseconds since the kernel took the last of these bytes from the network; negative: it does not say.
+static int64_t age_of(struct msghdr *message) {
+    struct timespec now;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_TIMESTAMPING) {
+            struct scm_timestamping stamps;
+            memcpy(&stamps, CMSG_DATA(part), sizeof stamps);
+            clock_gettime(CLOCK_REALTIME, &now);
+            return stamps.ts[0].tv_sec == 0
+                       ? -1
+                       : (now.tv_sec - stamps.ts[0].tv_sec) * 1000000000 + now.tv_nsec - stamps.ts[0].tv_nsec;
+        }
+    }
+    return -1;
+}
+
+// A step of the machine's clock between the two would show as an age that cannot be.
+static void note_arrival(struct er_load_worker *worker, struct msghdr *message) {
+    int64_t age = age_of(message);
+    if (age >= 0 && age <= believable_ns) {
+        worker->arrived = er_load_worker_elapsed(worker) - age;
+    }
+}
+
+static ssize_t receive_stamped(struct er_load_conn *conn, char *into, size_t size) {
+    char control[CMSG_SPACE(sizeof(struct scm_timestamping))];
+    struct iovec part = {into, size};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(conn->fd, &message, 0);
+    if (got > 0) {
+        note_arrival(conn->worker, &message);
+    }
+    return got;
+}
+
 ssize_t er_load_receive(struct er_load_conn *conn, char *into, size_t size) {
-    return conn->ssl ? er_tls_receive(conn->ssl, into, size) : recv(conn->fd, into, size, 0);
+    if (conn->ssl) {
+        return er_tls_receive(conn->ssl, into, size);
+    }
+    return conn->stamped ? receive_stamped(conn, into, size) : recv(conn->fd, into, size, 0);
 }
 
 bool er_load_would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
@@ -48,6 +92,11 @@ static int try_connect(struct er_load_conn *conn) {
     return errno == EINTR ? EAGAIN : errno;
 }
 
+static bool ask_for_stamps(int fd) {
+    int wanted = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+    return setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &wanted, sizeof wanted) == 0;
+}
+
 static int open_socket(const struct er_load_target *target) {
     int family = address_of(target)->at.ss_family;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -64,6 +113,7 @@ static void enter(struct er_load_worker *worker, struct er_load_conn *conn) {
     }
     worker->conns = conn;
     worker->live++;
+    worker->unstamped += !conn->stamped;
     worker->connections++;
     worker->opened++;
 }
@@ -73,6 +123,7 @@ static void leave(struct er_load_worker *worker, struct er_load_conn *conn) {
     if (conn->older) {
         conn->older->younger = conn->younger;
     }
+    worker->unstamped -= !conn->stamped;
     worker->connections--;
 }
 
@@ -90,6 +141,8 @@ static struct er_load_conn *new_conn(struct er_load_worker *worker, size_t targe
         er_free(conn);
         return NULL;
     }
+    bool wanted = worker->io->stamps && !worker->config.closed && !target_of(conn)->tls.context;
+    conn->stamped = wanted && ask_for_stamps(conn->fd);
     enter(worker, conn);
     return conn;
 }
@@ -300,6 +353,7 @@ static void feed(struct er_load_conn *conn, const char *bytes, size_t length) {
 // False when there was nothing to read.
 static bool read_once(struct er_load_conn *conn) {
     char bytes[READ_SIZE];
+    struct er_load_worker *worker = conn->worker;
     ssize_t got = er_load_receive(conn, bytes, sizeof bytes);
     if (got < 0 && er_load_would_block()) {
         return false;
@@ -311,6 +365,7 @@ static bool read_once(struct er_load_conn *conn) {
     } else {
         er_load_conn_broke(conn, ER_LOAD_RESET, NULL); // idle ones have nothing to lose
     }
+    worker->arrived = INT64_MAX;
     return true;
 }
 
@@ -353,8 +408,7 @@ void er_load_conns_flush(struct er_load_worker *worker) {
     }
 }
 
-void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable) {
-    struct er_load_worker *worker = conn->worker;
+void er_load_conn_look(struct er_load_conn *conn, bool readable, bool writable) {
     if (conn->state == ER_CONN_CONNECTING) {
         if (writable) {
             on_connect_decided(conn);
@@ -369,5 +423,10 @@ void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable)
             read_some(conn);
         }
     }
+}
+
+void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable) {
+    struct er_load_worker *worker = conn->worker;
+    er_load_conn_look(conn, readable, writable);
     er_load_worker_wake(worker);
 }

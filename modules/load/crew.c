@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "crew.h"
 
+#include "nap.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -12,8 +14,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { EVENTS = 256 };
+enum { EVENTS = 32, DEAD_MAX = 256 };     // EVENTS: more would leave the server without work while they are read
 enum { SHELVE = 1, STOP = 2, BEGIN = 4 }; // what the loop's thread asks for
+static const int64_t gather_ns = 100000;  // see er_load_config: as much as a figure may be off
 static const int64_t look_ns = 250000000; // how often figures are gathered
 
 struct figures { // of a worker, beside its statistics
@@ -28,8 +31,9 @@ struct member {
     struct er_load_crew *crew;
     pthread_t thread;
     bool joinable, collected;
-    sem_t halted;              // its statistics will not change any more
-    int epoll, bell;           // bell: wakes the thread
+    sem_t halted; // its statistics will not change any more
+    struct er_load_nap nap;
+    int bell;                  // wakes the thread
     int64_t wake;              // on the run's clock
     struct er_load_conn *dead; // closed, freed when no event of the batch is theirs
     size_t dead_count;
@@ -63,7 +67,7 @@ static enum er_status thread_wake_at(struct er_load_worker *worker, int64_t at) 
 
 static int control(struct er_load_conn *conn, int operation, bool write) {
     struct epoll_event event = {.events = EPOLLIN | (write ? (unsigned)EPOLLOUT : 0u), .data.ptr = conn};
-    return epoll_ctl(member_of(conn->worker)->epoll, operation, conn->fd, &event);
+    return epoll_ctl(member_of(conn->worker)->nap.epoll, operation, conn->fd, &event);
 }
 
 static enum er_status thread_watch(struct er_load_conn *conn) {
@@ -99,6 +103,7 @@ static const struct er_load_io thread_io = {
     .unwatch = thread_unwatch,
     .finished = thread_finished,
     .warmed = thread_warmed,
+    .stamps = true,
 };
 
 static void bury(struct member *member) {
@@ -181,19 +186,9 @@ static void listen_to_bell(struct member *member) {
     (void)got; // the bell says that there is something; `asked` says what
 }
 
-// Waits to the microsecond where the kernel can, else to the millisecond below and then again.
 static int wait_for_events(struct member *member, struct epoll_event *events) {
     int64_t left = member->wake == INT64_MAX ? INT64_MAX : member->wake - thread_now(&member->worker);
-    if (left == INT64_MAX) {
-        return epoll_wait(member->epoll, events, EVENTS, -1);
-    }
-    left = left > 0 ? left : 0;
-    struct timespec span = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-    int count = epoll_pwait2(member->epoll, events, EVENTS, &span, NULL);
-    if (count < 0 && errno == ENOSYS) {
-        count = epoll_wait(member->epoll, events, EVENTS, (int)(left / 1000000));
-    }
-    return count;
+    return er_load_nap(&member->nap, events, EVENTS, left, member->worker.unstamped == 0);
 }
 
 static void handle(struct member *member, const struct epoll_event *event) {
@@ -205,7 +200,7 @@ static void handle(struct member *member, const struct epoll_event *event) {
         return;
     }
     bool broken = event->events & (EPOLLERR | EPOLLHUP);
-    er_load_conn_ready(event->data.ptr, broken || event->events & EPOLLIN, broken || event->events & EPOLLOUT);
+    er_load_conn_look(event->data.ptr, broken || event->events & EPOLLIN, broken || event->events & EPOLLOUT);
 }
 
 static void turn(struct member *member, struct epoll_event *events) {
@@ -215,12 +210,15 @@ static void turn(struct member *member, struct epoll_event *events) {
         if (atomic_load_explicit(&member->asked, memory_order_relaxed) & STOP) {
             break;
         }
-        if (member->dead_count > EVENTS) {
+        if (member->dead_count > DEAD_MAX) {
             bury_early(member, events + i + 1, count - i - 1);
         }
     }
-    if (member->wake != INT64_MAX && member->wake <= thread_now(&member->worker)) {
+    bool due = member->wake != INT64_MAX && member->wake <= thread_now(&member->worker);
+    if (due) {
         member->wake = INT64_MAX; // one alarm, as a timer gives it
+    }
+    if (due || count > 0) { // what all of them have left to do is done at once
         er_load_worker_wake(&member->worker);
     }
     bury(member);
@@ -381,8 +379,8 @@ static void release_member(struct member *member) {
     if (member->bell >= 0) {
         close(member->bell);
     }
-    if (member->epoll >= 0) {
-        close(member->epoll);
+    if (member->nap.epoll >= 0) {
+        close(member->nap.epoll);
     }
     for (size_t i = 0; member->target_shelves && i < several(&member->worker); i++) {
         er_load_stats_release(&member->target_shelves[i]);
@@ -419,15 +417,16 @@ static struct er_load_config config_of(const struct er_load *load, size_t index,
     config.max_connections = share(config.max_connections, index, count);
     config.warm = share(config.warm, index, count);
     config.closed = share(config.closed, index, count);
+    config.gather = gather_ns;
     return config;
 }
 
 static bool open_files(struct member *member) {
-    member->epoll = epoll_create1(EPOLL_CLOEXEC);
+    member->nap.epoll = epoll_create1(EPOLL_CLOEXEC);
     member->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN};
-    return member->epoll >= 0 && member->bell >= 0 &&
-           epoll_ctl(member->epoll, EPOLL_CTL_ADD, member->bell, &event) == 0;
+    return member->nap.epoll >= 0 && member->bell >= 0 &&
+           epoll_ctl(member->nap.epoll, EPOLL_CTL_ADD, member->bell, &event) == 0;
 }
 
 // Counts as the worker's own do, and the loop's thread settles for all.
@@ -496,7 +495,7 @@ static struct er_load_crew *new_crew(struct er_load *load, size_t count) {
         return NULL;
     }
     for (size_t i = 0; i < count; i++) {
-        members[i].epoll = members[i].bell = -1;
+        members[i].nap.epoll = members[i].bell = -1;
         sem_init(&members[i].halted, 0, 0);
     }
     crew->async.data = crew;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { GOODBYES_MAX = 8 };
 static const int64_t stale_ns = 1000000000; // servers close what was idle for a second or more, not sooner
 
 static struct er_load_pool *pool_of(const struct er_load_conn *conn) { return &conn->worker->pools[conn->target]; }
@@ -197,16 +198,22 @@ static void keep_example(struct er_load_worker *worker, const struct er_load_cal
     er_load_stats_example(&worker->stats, &example);
 }
 
+// When what is looked at now came: the kernel may have had it for a while.
+static int64_t time_of_arrival(const struct er_load_worker *worker) {
+    return worker->arrived != INT64_MAX ? worker->arrived : er_load_worker_elapsed(worker);
+}
+
 static void record(struct er_load_worker *worker, const struct er_load_call *call, int64_t planned, size_t target,
                    enum er_load_outcome outcome, const char *text) {
     if (er_load_stats_wants(&worker->stats, outcome)) {
         keep_example(worker, call, planned, target, outcome, text);
     }
     uint64_t bytes = call ? call->bytes_in : 0;
-    worker->ended = er_load_worker_elapsed(worker);
-    er_load_stats_end(&worker->stats, planned, worker->ended, outcome, bytes);
+    int64_t now = time_of_arrival(worker);
+    worker->ended = now > worker->ended ? now : worker->ended;
+    er_load_stats_end(&worker->stats, planned, now, outcome, bytes);
     if (several(worker)) {
-        er_load_stats_end(&worker->pools[target].stats, planned, worker->ended, outcome, bytes);
+        er_load_stats_end(&worker->pools[target].stats, planned, now, outcome, bytes);
     }
 }
 
@@ -284,7 +291,7 @@ static void move_call(struct er_load_worker *worker, struct er_load_call *from, 
     to->stream = 0;
     to->offset = 0;
     to->header_bytes = 0;
-    to->again = true;
+    to->again++;
 }
 
 static bool was_stale(const struct er_load_call *call) {
@@ -308,13 +315,17 @@ static bool put_aside(struct er_load_call *call) {
 }
 
 void er_load_lost(struct er_load_call *call, enum er_load_outcome outcome, const char *text) {
-    if (!was_stale(call) || !put_aside(call)) {
+    bool stale = was_stale(call);
+    if (stale && !er_load_request_is_idempotent(call->request)) {
+        er_load_end(call, outcome, "the connection was closed while it was idle, and this method is not sent twice");
+    } else if (!stale || !put_aside(call)) {
         er_load_end(call, outcome, text);
     }
 }
 
 void er_load_refused(struct er_load_call *call, bool untouched, const char *text) {
-    if (!untouched || call->again || !put_aside(call)) {
+    unsigned most = call->conn->leaving ? GOODBYES_MAX : 1; // with bad luck the next connection is at its end too
+    if (!untouched || call->again >= most || !put_aside(call)) {
         er_load_end(call, ER_LOAD_RESET, text);
     }
 }

@@ -12,6 +12,8 @@ static size_t index_of(const struct er_hdr *hdr, uint64_t value) {
     return ((size_t)bucket << (hdr->sub_bits - 1)) + (size_t)(value >> bucket);
 }
 
+static uint64_t clamped(uint64_t value) { return value < ER_HDR_LARGEST ? value : ER_HDR_LARGEST; }
+
 static unsigned bucket_of(const struct er_hdr *hdr, size_t index) {
     size_t half = index >> (hdr->sub_bits - 1);
     return half > 1 ? (unsigned)half - 1 : 0;
@@ -45,14 +47,22 @@ void er_hdr_release(struct er_hdr *hdr) {
     hdr->counts = NULL;
 }
 
+// The counters that are not 0 lie between these two: the rest of a large histogram is never touched.
+static size_t first_used(const struct er_hdr *hdr) { return index_of(hdr, clamped(hdr->min)); }
+
+static size_t after_used(const struct er_hdr *hdr) { return hdr->total ? index_of(hdr, clamped(hdr->max)) + 1 : 0; }
+
 void er_hdr_reset(struct er_hdr *hdr) {
-    memset(hdr->counts, 0, hdr->length * sizeof *hdr->counts);
+    size_t first = first_used(hdr), after = after_used(hdr);
+    if (after > first) {
+        memset(hdr->counts + first, 0, (after - first) * sizeof *hdr->counts);
+    }
     hdr->total = hdr->min = hdr->max = 0;
     hdr->sum = 0;
 }
 
 void er_hdr_record(struct er_hdr *hdr, uint64_t value) {
-    hdr->counts[index_of(hdr, value < ER_HDR_LARGEST ? value : ER_HDR_LARGEST)]++;
+    hdr->counts[index_of(hdr, clamped(value))]++;
     hdr->min = hdr->total == 0 || value < hdr->min ? value : hdr->min;
     hdr->max = value > hdr->max ? value : hdr->max;
     hdr->sum += (double)value;
@@ -63,7 +73,7 @@ void er_hdr_merge(struct er_hdr *into, const struct er_hdr *from) {
     if (from->total == 0) {
         return;
     }
-    for (size_t i = 0; i < from->length; i++) {
+    for (size_t i = first_used(from), after = after_used(from); i < after; i++) {
         into->counts[i] += from->counts[i];
     }
     into->min = into->total == 0 || from->min < into->min ? from->min : into->min;
@@ -83,7 +93,7 @@ uint64_t er_hdr_percentile(const struct er_hdr *hdr, double percent) {
         return 0;
     }
     uint64_t rank = rank_of(hdr, percent), seen = 0;
-    for (size_t i = 0; i < hdr->length; i++) {
+    for (size_t i = first_used(hdr); i < hdr->length; i++) {
         seen += hdr->counts[i];
         if (seen >= rank) {
             uint64_t value = er_hdr_highest(hdr, i);

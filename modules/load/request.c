@@ -118,6 +118,17 @@ enum er_status er_load_request_init(struct er_load_request *request, const char 
     return status;
 }
 
+bool er_load_request_is_idempotent(const struct er_load_request *request) {
+    static const char *const methods[] = {"GET ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "TRACE "};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        size_t length = strlen(methods[i]);
+        if (request->length > length && memcmp(request->bytes, methods[i], length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void er_load_request_release(struct er_load_request *request) {
     er_free_secret((char *)request->bytes, request->length);
     er_free(request->fields);

@@ -21,6 +21,8 @@ struct er_load_request {
 // Copies the bytes. ER_NO_MEMORY; ER_INVALID for bytes that are no request or have over a hundred headers.
 enum er_status er_load_request_init(struct er_load_request *request, const char *bytes, size_t length, size_t target,
                                     enum er_load_protocol protocol);
+// Whether its method may be repeated when nobody knows whether it was done (RFC 9110 9.2.2).
+bool er_load_request_is_idempotent(const struct er_load_request *request);
 // Wipes and frees; a request may carry a token.
 void er_load_request_release(struct er_load_request *request);
 

@@ -120,7 +120,7 @@ static struct er_hdr *spare_hdr(struct er_load_stats *stats) {
         return stats->spare[--stats->spare_count];
     }
     struct er_hdr *hdr = er_calloc(1, sizeof *hdr);
-    if (hdr && er_hdr_init(hdr, 2) != ER_OK) {
+    if (hdr && er_hdr_init(hdr, 3) != ER_OK) {
         er_free(hdr);
         return NULL;
     }

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { SOME = 64 };                          // requests whose gaps count
+static const int64_t first_gap_ns = 1000000; // as long as nobody knows
 static const int64_t retry_ns = 1000000;
 static const int64_t loop_pause_ns = 10000000;
 static const int64_t hungry_ns = 1000000;
@@ -15,19 +17,52 @@ int64_t er_load_worker_elapsed(const struct er_load_worker *worker) {
     return worker->io->now((struct er_load_worker *)worker) - worker->start;
 }
 
-static void take_next(struct er_load_worker *worker) {
+// Between two requests of its own a worker passes over those of the others.
+static bool next_of_own(const struct er_load_worker *worker, struct er_plan_cursor *cursor, int64_t *due) {
+    if (worker->config.step > 1) {
+        er_plan_skip(cursor, worker->config.step - 1);
+    }
+    return er_plan_next(cursor, due);
+}
+
+// Each alarm costs as much as some requests do: where gaps are as short, those that are due within one another's reach
+// go out together, with the last of them.
+static int64_t time_to_leave(const struct er_load_worker *worker) {
+    struct er_plan_cursor ahead = worker->cursor;
+    int64_t leave = worker->due, next;
+    if (worker->due == INT64_MAX || worker->gap > worker->config.gather) {
+        return leave;
+    }
+    while (next_of_own(worker, &ahead, &next) && next <= worker->due + worker->config.gather) {
+        leave = next;
+    }
+    return leave;
+}
+
+static void take(struct er_load_worker *worker, bool found, int64_t due) {
     worker->waiting = false;
-    if (!er_plan_next(&worker->cursor, &worker->due)) {
-        worker->due = INT64_MAX;
+    if (worker->config.gather && found && worker->due != INT64_MAX) {
+        worker->gap += (due - worker->due - worker->gap) / SOME;
+    }
+    worker->due = found ? due : INT64_MAX;
+    if (worker->due > worker->leave || worker->leave == INT64_MAX) {
+        worker->leave = time_to_leave(worker);
     }
 }
 
-// Between two requests of its own a worker passes over those of the others.
+static void take_first(struct er_load_worker *worker) {
+    int64_t due = 0;
+    er_plan_skip(&worker->cursor, worker->config.first);
+    bool found = er_plan_next(&worker->cursor, &due);
+    worker->gap = first_gap_ns;
+    worker->leave = -1;
+    take(worker, found, due);
+}
+
 static void take_following(struct er_load_worker *worker) {
-    if (worker->config.step > 1) {
-        er_plan_skip(&worker->cursor, worker->config.step - 1);
-    }
-    take_next(worker);
+    int64_t due = 0;
+    bool found = next_of_own(worker, &worker->cursor, &due);
+    take(worker, found, due);
 }
 
 static enum er_status init_pools(struct er_load_worker *worker, int64_t length) {
@@ -47,7 +82,8 @@ static enum er_status init_pools(struct er_load_worker *worker, int64_t length) 
 
 enum er_status er_load_worker_init(struct er_load_worker *worker, const struct er_load_config *config,
                                    const struct er_load_io *io) {
-    *worker = (struct er_load_worker){.config = *config, .io = io, .due = INT64_MAX, .wake = INT64_MAX};
+    *worker =
+        (struct er_load_worker){.config = *config, .io = io, .due = INT64_MAX, .wake = INT64_MAX, .arrived = INT64_MAX};
     int64_t length = (int64_t)(config->plan->seconds * 1e9) + config->timeout;
     worker->config.streams = config->protocol == ER_LOAD_HTTP1 ? 1 : config->streams;
     worker->sample_left = config->sample_every;
@@ -121,8 +157,7 @@ void er_load_worker_begin(struct er_load_worker *worker, int64_t start) {
         conn->idle_since = conn->heard_at = 0; // times count from the new start
     }
     er_plan_cursor_init(&worker->cursor, worker->config.plan);
-    er_plan_skip(&worker->cursor, worker->config.first);
-    take_next(worker);
+    take_first(worker);
 }
 
 static void warmed(struct er_load_worker *worker) {
@@ -436,7 +471,7 @@ static bool waits_for_conn(const struct er_load_worker *worker) {
 }
 
 static int64_t next_wake(const struct er_load_worker *worker, bool waits) {
-    int64_t at = worker->due != INT64_MAX && !waits ? worker->due : INT64_MAX;
+    int64_t at = worker->due != INT64_MAX && !waits ? worker->leave : INT64_MAX;
     at = worker->hungry && at != INT64_MAX && at < worker->hungry_at ? worker->hungry_at : at;
     if (worker->oldest) {
         at = earlier(at, worker->oldest->planned + worker->config.timeout);

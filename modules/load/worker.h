@@ -58,6 +58,7 @@ struct er_load_config {
     int64_t think;      // and this time has passed
     size_t warm;        // connections that are opened before the plan begins
     size_t first, step; // of the plan's requests this worker sends first, first + step ...; a step of 0 is 1
+    int64_t gather;     // where many requests are due, one may be late by this much to go out with others; 0: never
     int64_t timeout;    // from the planned time to the last byte of the answer
     size_t max_connections;
     uint64_t max_body; // a longer answer is a protocol error
@@ -72,6 +73,7 @@ struct er_load_io {
     void (*want_write)(struct er_load_conn *conn, bool yes);
     void (*unwatch)(struct er_load_conn *conn); // at once; later, from the loop, er_load_conn_free
     void (*finished)(struct er_load_worker *worker);
+    bool stamps; // it may read later than bytes come: in an open loop the kernel is asked to tell when they did
     // May be NULL. True: others run the plan from worker->start on, and the caller will set it finished.
     bool (*take_over)(struct er_load_worker *worker);
     // May be NULL: the plan begins when the warm connections stand. Else who is told so calls er_load_worker_begin.
@@ -94,7 +96,8 @@ struct er_load_call {
     const char *fault;  // why the answer is none
     unsigned status;
     int32_t stream; // of HTTP/2; 0: not submitted
-    bool complete, sampled, again;
+    bool complete, sampled;
+    uint8_t again; // how often it went out once more
 };
 
 enum er_load_conn_state {
@@ -123,6 +126,7 @@ struct er_load_conn {
     int fd;
     enum er_load_conn_state state;
     bool listed, leaving, is_dirty, served;
+    bool stamped; // the kernel says when bytes came
 };
 
 struct er_load_pool { // of a target
@@ -142,7 +146,10 @@ struct er_load_worker {
     struct er_plan_cursor cursor;
     int64_t start;                        // of the plan on the run's clock
     int64_t due;                          // of the next request, from the start; INT64_MAX: no more
+    int64_t leave;                        // when it goes out, with those due until then
+    int64_t gap;                          // between requests of late
     int64_t ended;                        // when the last answer was in, from the start
+    int64_t arrived;                      // of what is looked at now, by the kernel's stamp; INT64_MAX: not known
     int64_t wake;                         // what wake_at was told last
     struct er_load_call *oldest, *newest; // in flight
     struct er_load_call *spare;           // to be used again
@@ -151,6 +158,7 @@ struct er_load_worker {
     struct er_load_conn *retries, *dirty;
     int64_t retry_at; // of the retries, from the start
     size_t in_flight, connections;
+    size_t unstamped;  // of them: the kernel does not tell when bytes come
     size_t live;       // connections whose memory is not yet freed
     size_t door;       // the target whose door is tried
     size_t warming;    // connections that are not decided yet
@@ -202,6 +210,8 @@ struct er_load_sample {
 // For the io: the time asked for has come; a socket is ready.
 void er_load_worker_wake(struct er_load_worker *worker);
 void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable);
+// The same without what follows for the worker: after some of these comes er_load_worker_wake.
+void er_load_conn_look(struct er_load_conn *conn, bool readable, bool writable);
 void er_load_conn_free(struct er_load_conn *conn);
 
 // ---- between worker.c, flight.c, conn.c, h1.c and h2.c

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // An HTTP server whose behaviour is known: server PORT_FILE LOG MODE [A [B]]. It listens on a free port of loopback,
-// and on SIGTERM writes one line for each request, in the order of their arrival: when it was read, when its answer
-// went out (nanoseconds since the epoch; 0: the connection was reset instead).
+// and on SIGTERM writes one line for each request, in the order of their arrival: when it came (by the kernel's stamp),
+// when its answer went out (nanoseconds since the epoch; 0: the connection was reset instead).
 //   constant A        each answer takes A seconds
 //   lognormal A B     exp of a normal with mean log(A) and deviation B, from a seed
 //   pause A B         answers at once, but sleeps B seconds of each A
 //   reset A B         answers after A seconds, and resets each B-th connection instead
+//   queue A           one after the other, A seconds each: it can take 1 / A a second
 //   slow A            half of the body at once, the rest after A seconds, which is when the answer counts as out
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/net_tstamp.h>
 #include <math.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -40,6 +42,7 @@ static struct {
     char tail[FILES][4]; // of what was read last: a request may come in pieces
     const char *mode;
     double a, b;
+    int64_t free_at; // of a queue
     uint64_t rng;
 } s;
 
@@ -118,16 +121,21 @@ static void answer(struct due due) {
     s.sent_at[due.request] = now();
 }
 
-static void take_request(int fd) {
+static void take_request(int fd, int64_t came) {
     if (s.count == REQUESTS) {
         return;
     }
     struct due due = {.fd = fd, .request = s.count++, .generation = s.generation[fd]};
-    int64_t at = s.read_at[due.request] = now();
+    int64_t at = now();
+    s.read_at[due.request] = came ? came : at;
     if (is("slow")) {
         send_text(fd, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
     }
+    if (is("queue")) {
+        s.free_at = at = at > s.free_at ? at : s.free_at;
+    }
     due.at = at + delay();
+    s.free_at = due.at;
     if (due.at <= at) {
         answer(due);
     } else {
@@ -135,11 +143,34 @@ static void take_request(int fd) {
     }
 }
 
+// When the kernel took these bytes from the network; 0: it does not say.
+static int64_t stamp_of(struct msghdr *message) {
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_TIMESTAMPING) {
+            struct timespec stamp;
+            memcpy(&stamp, CMSG_DATA(part), sizeof stamp);
+            return stamp.tv_sec * INT64_C(1000000000) + stamp.tv_nsec;
+        }
+    }
+    return 0;
+}
+
+static ssize_t read_stamped(int fd, char *into, size_t size, int64_t *came) {
+    char control[256];
+    struct iovec part = {into, size};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(fd, &message, 0);
+    *came = got > 0 ? stamp_of(&message) : 0;
+    return got;
+}
+
 // A request ends in an empty line; none has a body. No client here sends the next before it was answered.
 static void on_readable(int fd) {
     char bytes[8192 + 4];
     memcpy(bytes, s.tail[fd], 4);
-    ssize_t got = recv(fd, bytes + 4, sizeof bytes - 4, 0);
+    int64_t came;
+    ssize_t got = read_stamped(fd, bytes + 4, sizeof bytes - 4, &came);
     if (got <= 0) {
         if (got == 0 || errno != EAGAIN) {
             hang_up(fd, false);
@@ -149,7 +180,7 @@ static void on_readable(int fd) {
     memcpy(s.tail[fd], bytes + got, 4);
     if (memcmp(s.tail[fd], "\r\n\r\n", 4) == 0) {
         memset(s.tail[fd], 0, 4);
-        take_request(fd);
+        take_request(fd, came);
     }
 }
 
@@ -158,6 +189,8 @@ static void accept_all(int listener, int epoll) {
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        int stamps = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &stamps, sizeof stamps);
         memset(s.tail[fd], 0, 4);
         epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
     }

@@ -185,6 +185,25 @@ static void what_the_server_did_not_take_goes_out_once_more(void) {
     end();
 }
 
+// Servers that say goodbye after a hundred requests do so on connections that were just chosen, too.
+static void goodbye_after_goodbye_loses_nothing(void) {
+    begin(1);
+    int first = accept_and_greet("", 0);
+    put(first, GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0", 8);
+    look();
+    int second_one = accept_and_greet("", 0);
+    put(second_one, GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0", 8);
+    look();
+    CHECK(sim.worker.resent == 2 && outcomes(ER_LOAD_RESET) == 0);
+    int last = accept_and_greet("", 0);
+    ok(last, 1);
+    CHECK(outcomes(ER_LOAD_OK) == 1 && sim.finished);
+    close(first);
+    close(second_one);
+    close(last);
+    end();
+}
+
 static void a_stream_that_is_reset_is_an_error_and_refused_twice_too(void) {
     begin(2);
     int peer = accept_and_greet("", 0);
@@ -246,6 +265,7 @@ int main(void) {
         {"more_streams_than_the_server_allows_take_more_connections",
          more_streams_than_the_server_allows_take_more_connections},
         {"what_the_server_did_not_take_goes_out_once_more", what_the_server_did_not_take_goes_out_once_more},
+        {"goodbye_after_goodbye_loses_nothing", goodbye_after_goodbye_loses_nothing},
         {"a_stream_that_is_reset_is_an_error_and_refused_twice_too",
          a_stream_that_is_reset_is_an_error_and_refused_twice_too},
         {"a_body_over_the_limit_and_a_lost_connection_are_errors",

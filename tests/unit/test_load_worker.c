@@ -1,270 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The worker against a scripted server over a real socket, both under one clock that jumps when nothing is left to do.
-#include "check.h"
-#include "worker.h"
-
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-enum { PEERS = 600 };
-
-struct peer { // the server's end of one connection
-    int fd;
-    char in[4096];
-    size_t in_length;
-    int64_t reply_at; // 0: none due
-    bool closing;
-};
-
-static struct {
-    int64_t clock, wake;
-    int listener;
-    struct peer peers[PEERS];
-    struct er_load_conn *conns[PEERS]; // watched
-    bool writing[PEERS];
-    struct er_load_conn *dead[PEERS];
-    size_t dead_count;
-    uint64_t served;
-    bool finished;
-    // the script
-    int64_t (*delay)(int64_t now);          // of the answer to a request that arrives now; negative: never
-    const char *(*answer)(uint64_t served); // NULL: reset
-    bool close_after;
-} sim;
-
-static const int64_t second = 1000000000;
-static struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-static int64_t sim_now(struct er_load_worker *worker) {
-    (void)worker;
-    return sim.clock;
-}
-
-static enum er_status sim_wake_at(struct er_load_worker *worker, int64_t at) {
-    (void)worker;
-    sim.wake = at;
-    return ER_OK;
-}
-
-static enum er_status sim_watch(struct er_load_conn *conn) {
-    for (size_t i = 0; i < PEERS; i++) {
-        if (!sim.conns[i]) {
-            sim.conns[i] = conn;
-            sim.writing[i] = false;
-            conn->watcher = &sim.conns[i];
-            return ER_OK;
-        }
-    }
-    return ER_NO_MEMORY;
-}
-
-static void sim_want_write(struct er_load_conn *conn, bool yes) {
-    sim.writing[(struct er_load_conn **)conn->watcher - sim.conns] = yes;
-}
-
-static void sim_unwatch(struct er_load_conn *conn) {
-    *(struct er_load_conn **)conn->watcher = NULL;
-    sim.dead[sim.dead_count++] = conn;
-}
-
-static void sim_finished(struct er_load_worker *worker) {
-    (void)worker;
-    CHECK(!sim.finished);
-    sim.finished = true;
-}
-
-static const struct er_load_io sim_io = {.now = sim_now,
-                                         .wake_at = sim_wake_at,
-                                         .watch = sim_watch,
-                                         .want_write = sim_want_write,
-                                         .unwatch = sim_unwatch,
-                                         .finished = sim_finished};
-
-static void bury(void) {
-    while (sim.dead_count) {
-        er_load_conn_free(sim.dead[--sim.dead_count]);
-    }
-}
-
-static void accept_all(void) {
-    int fd;
-    while ((fd = accept4(sim.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        for (size_t i = 0; i < PEERS; i++) {
-            if (sim.peers[i].fd < 0) {
-                sim.peers[i] = (struct peer){.fd = fd};
-                break;
-            }
-        }
-    }
-}
-
-static void hang_up(struct peer *peer) {
-    close(peer->fd);
-    peer->fd = -1;
-    peer->reply_at = 0;
-}
-
-static bool serve_peer(struct peer *peer) {
-    ssize_t got = recv(peer->fd, peer->in + peer->in_length, sizeof peer->in - peer->in_length, 0);
-    if (got <= 0) {
-        if (got == 0) {
-            hang_up(peer);
-        }
-        return got == 0;
-    }
-    peer->in_length += (size_t)got;
-    if (peer->in_length >= 4 && memcmp(peer->in + peer->in_length - 4, "\r\n\r\n", 4) == 0) {
-        CHECK(memcmp(peer->in, "GET /", 5) == 0);
-        peer->in_length = 0;
-        int64_t delay = sim.delay(sim.clock);
-        peer->reply_at = delay < 0 ? INT64_MAX : sim.clock + delay;
-    }
-    return true;
-}
-
-static bool reply_if_due(struct peer *peer) {
-    if (peer->fd < 0 || peer->reply_at == 0 || peer->reply_at > sim.clock) {
-        return false;
-    }
-    const char *answer = sim.answer(++sim.served);
-    peer->reply_at = 0;
-    if (answer) {
-        CHECK(send(peer->fd, answer, strlen(answer), MSG_NOSIGNAL) == (ssize_t)strlen(answer));
-    }
-    if (!answer || sim.close_after) {
-        hang_up(peer);
-    }
-    return true;
-}
-
-static bool serve(void) {
-    bool busy = false;
-    accept_all();
-    for (size_t i = 0; i < PEERS; i++) {
-        busy |= sim.peers[i].fd >= 0 && serve_peer(&sim.peers[i]);
-        busy |= reply_if_due(&sim.peers[i]);
-    }
-    return busy;
-}
-
-static bool turn_clients(void) {
-    bool busy = false;
-    for (size_t i = 0; i < PEERS; i++) {
-        struct er_load_conn *conn = sim.conns[i];
-        struct pollfd watched = {.fd = conn ? conn->fd : -1,
-                                 .events = (short)(POLLIN | (sim.writing[i] ? POLLOUT : 0))};
-        if (conn && poll(&watched, 1, 0) > 0) {
-            bool broken = watched.revents & (POLLERR | POLLHUP);
-            er_load_conn_ready(conn, broken || watched.revents & POLLIN, broken || watched.revents & POLLOUT);
-            busy = true;
-        }
-    }
-    bury();
-    return busy;
-}
-
-static int64_t next_instant(void) {
-    int64_t next = sim.wake;
-    for (size_t i = 0; i < PEERS; i++) {
-        int64_t at = sim.peers[i].fd >= 0 ? sim.peers[i].reply_at : 0;
-        next = at && at < next ? at : next;
-    }
-    return next;
-}
-
-static void run_until(struct er_load_worker *worker, int64_t limit) {
-    while (!sim.finished && sim.clock < limit) {
-        bool busy = serve() | turn_clients();
-        if (sim.wake <= sim.clock) {
-            er_load_worker_wake(worker);
-            busy = true;
-        }
-        if (!busy && !sim.finished) {
-            int64_t next = next_instant();
-            sim.clock = next < limit ? next : limit;
-        }
-    }
-}
-
-static void open_listener(void) {
-    snprintf(address.sun_path, sizeof address.sun_path, "/tmp/test_load_worker.%d", (int)getpid());
-    unlink(address.sun_path);
-    sim.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    CHECK(bind(sim.listener, (struct sockaddr *)&address, sizeof address) == 0);
-    CHECK(listen(sim.listener, 4) == 0);
-}
-
-static void begin(int64_t (*delay)(int64_t), const char *(*answer)(uint64_t)) {
-    memset(&sim, 0, sizeof sim);
-    sim.clock = 1000 * second;
-    sim.wake = INT64_MAX;
-    sim.delay = delay;
-    sim.answer = answer;
-    for (size_t i = 0; i < PEERS; i++) {
-        sim.peers[i].fd = -1;
-    }
-    open_listener();
-}
-
-static void end(struct er_load_worker *worker, struct er_plan *plan) {
-    er_load_worker_stop(worker);
-    bury();
-    CHECK(worker->live == 0 && worker->connections == 0 && worker->in_flight == 0);
-    er_load_worker_release(worker);
-    er_plan_release(plan);
-    for (size_t i = 0; i < PEERS; i++) {
-        if (sim.peers[i].fd >= 0) {
-            close(sim.peers[i].fd);
-        }
-    }
-    close(sim.listener);
-    unlink(address.sun_path);
-}
-
-static struct er_load_request get = {.bytes = "GET / HTTP/1.1\r\nHost: x\r\n\r\n", .length = 27};
-static struct er_load_target target;
-
-static struct er_load_config config_of(const struct er_plan *plan) {
-    target = (struct er_load_target){.requests = &get, .request_count = 1, .address_count = 1};
-    target.addresses[0].length = sizeof address;
-    memcpy(&target.addresses[0].at, &address, sizeof address);
-    struct er_load_config config = {.plan = plan,
-                                    .targets = &target,
-                                    .target_count = 1,
-                                    .keep_alive = true,
-                                    .timeout = 10 * second,
-                                    .max_connections = 500,
-                                    .max_body = 1 << 20};
-    return config;
-}
-
-static void steady(struct er_plan *plan, double rate, double seconds) {
-    CHECK(er_plan_init(plan, &(struct er_plan_piece){rate, rate, seconds}, 1, ER_ARRIVALS_EVEN, 0, NULL) == ER_OK);
-}
-
-static void start(struct er_load_worker *worker, const struct er_load_config *config) {
-    CHECK(er_load_worker_init(worker, config, &sim_io) == ER_OK);
-    er_load_worker_start(worker);
-}
-
-static const char *ok_answer(uint64_t served) {
-    (void)served;
-    return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-}
-static int64_t after_20_ms(int64_t now) {
-    (void)now;
-    return 20000000;
-}
-static int64_t at_once(int64_t now) {
-    (void)now;
-    return 0;
-}
-static int64_t never(int64_t now) {
-    (void)now;
-    return -1;
-}
+// The worker's open loop: when requests go out, what their latency is, how answers are judged.
+#include "load_sim.h"
 
 static void latency_is_the_servers_to_the_microsecond(void) {
     begin(after_20_ms, ok_answer);
@@ -289,15 +25,25 @@ static void latency_is_the_servers_to_the_microsecond(void) {
     end(&worker, &plan);
 }
 
-// For one second of each ten the server answers nobody; then it answers at once those who waited.
-static int64_t pausing(int64_t now) {
-    int64_t phase = now % (10 * second);
-    return phase < second ? second - phase : 0;
-}
-
-static int64_t pausing_else_10_ms(int64_t now) {
-    int64_t delay = pausing(now);
-    return delay ? delay : 10000000;
+static void many_requests_leave_together_but_none_is_late_by_more_than_it_may_be(void) {
+    static const struct {
+        double rate;
+        uint64_t late, least, most; // most of all lateness; alarms
+    } cases[] = {{500, 0, 99, 100}, {5000, 0, 999, 1000}, {15000, 67, 1500, 1700}, {100000, 100, 1800, 2100}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        begin(at_once, ok_answer);
+        struct er_plan plan;
+        steady(&plan, cases[i].rate, 0.2);
+        struct er_load_config config = config_of(&plan);
+        config.gather = 100000;
+        struct er_load_worker worker;
+        start(&worker, &config);
+        run_until(&worker, 2000 * second);
+        CHECK(sim.finished && worker.stats.slices[0].outcomes[ER_LOAD_OK] == (uint64_t)(cases[i].rate / 5));
+        CHECK(worker.stats.lateness.max <= cases[i].late);
+        CHECK(sim.alarms >= cases[i].least && sim.alarms <= cases[i].most);
+        end(&worker, &plan);
+    }
 }
 
 static void a_pause_of_the_server_is_seen_by_every_request_that_fell_into_it(void) {
@@ -390,8 +136,6 @@ static void a_client_gives_up_when_its_time_is_over_however_late_it_was_sent(voi
     CHECK(er_hdr_percentile(&worker.stats.lateness, 50) > 1000000);
     end(&worker, &plan);
 }
-
-static const char *reset_each_third(uint64_t served) { return served % 3 == 0 ? NULL : ok_answer(served); }
 
 static void resets_are_counted_and_the_run_goes_on(void) {
     begin(at_once, reset_each_third);
@@ -524,120 +268,6 @@ static void slices_count_what_was_planned_in_them(void) {
     end(&worker, &plan);
 }
 
-static void a_closed_loop_sends_when_it_was_answered(void) {
-    begin(after_20_ms, ok_answer);
-    struct er_plan plan;
-    er_plan_init_closed(&plan, 2);
-    struct er_load_config config = config_of(&plan);
-    config.closed = 4;
-    struct er_load_worker worker;
-    start(&worker, &config);
-    run_until(&worker, 2000 * second);
-    const struct er_load_slice *whole = &worker.stats.slices[0];
-    CHECK(sim.finished && whole->planned == 400 && whole->outcomes[ER_LOAD_OK] == 400); // 4 times 2 s / 20 ms
-    CHECK(worker.opened == 4 && whole->latency.max == 20000 && worker.ended == 2000000000);
-    CHECK(worker.stats.seconds[0].sent == 200 && worker.stats.seconds[0].in_flight == 4);
-    CHECK(er_load_stats_second(&worker.stats, 1).percentiles[ER_LOAD_P50] == 20000);
-    end(&worker, &plan);
-}
-
-static void a_closed_loop_hides_a_pause(void) {
-    begin(pausing, ok_answer);
-    sim.delay = pausing_else_10_ms;
-    struct er_plan plan;
-    er_plan_init_closed(&plan, 20);
-    struct er_load_config config = config_of(&plan);
-    config.closed = 1;
-    struct er_load_worker worker;
-    start(&worker, &config);
-    run_until(&worker, 2000 * second);
-    const struct er_hdr *latency = &worker.stats.slices[0].latency;
-    CHECK(latency->total > 1500 && er_hdr_percentile(latency, 99.8) <= 10010 && latency->max >= 990000);
-    end(&worker, &plan);
-}
-
-static void a_closed_loop_goes_on_after_resets_and_ends_with_its_time(void) {
-    begin(after_20_ms, reset_each_third);
-    struct er_plan plan;
-    er_plan_init_closed(&plan, 1);
-    struct er_load_config config = config_of(&plan);
-    config.closed = 2;
-    struct er_load_worker worker;
-    start(&worker, &config);
-    run_until(&worker, 2000 * second);
-    const struct er_load_slice *whole = &worker.stats.slices[0];
-    CHECK(sim.finished && whole->planned == 100 && whole->outcomes[ER_LOAD_RESET] == 33);
-    end(&worker, &plan);
-}
-
-static enum er_status put(struct er_load_ring *ring) {
-    struct er_load_request request;
-    CHECK(er_load_request_init(&request, get.bytes, get.length, 0, ER_LOAD_HTTP1) == ER_OK);
-    enum er_status status = er_load_ring_put(ring, request);
-    if (status != ER_OK) {
-        er_load_request_release(&request);
-    }
-    return status;
-}
-
-static void requests_come_from_a_ring_and_an_empty_one_makes_them_late(void) {
-    begin(at_once, ok_answer);
-    struct er_load_ring ring;
-    CHECK(er_load_ring_init(&ring, 4) == ER_OK);
-    struct er_plan plan;
-    steady(&plan, 10, 0.8);
-    struct er_load_config config = config_of(&plan);
-    config.ring = &ring;
-    target.request_count = 0;
-    for (int i = 0; i < 4; i++) {
-        CHECK(put(&ring) == ER_OK);
-    }
-    CHECK(put(&ring) == ER_QUOTA);
-    struct er_load_worker worker;
-    start(&worker, &config);
-    run_until(&worker, 1001 * second);
-    CHECK(worker.stats.sent == 4 && worker.starved == 1 && !sim.finished);
-    for (int i = 0; i < 4; i++) {
-        CHECK(put(&ring) == ER_OK);
-    }
-    run_until(&worker, 1002 * second);
-    const struct er_load_slice *whole = &worker.stats.slices[0];
-    CHECK(sim.finished && whole->outcomes[ER_LOAD_OK] == 8);
-    CHECK(whole->latency.max >= 599000 && whole->latency.max <= 602000); // planned at 0.4, sent at 1.0
-    end(&worker, &plan);
-    CHECK(put(&ring) == ER_OK);
-    er_load_ring_release(&ring);
-    er_load_ring_release(&ring);
-}
-
-static void two_workers_share_a_plan_without_a_gap(void) {
-    struct er_load_stats all;
-    uint32_t in_flight[2][16] = {{0}};
-    CHECK(er_load_stats_init(&all, NULL, 0, 12 * second) == ER_OK);
-    for (size_t i = 0; i < 2; i++) {
-        begin(after_20_ms, ok_answer);
-        struct er_plan plan;
-        steady(&plan, 99, 2);
-        struct er_load_config config = config_of(&plan);
-        config.first = i;
-        config.step = 2;
-        struct er_load_worker worker;
-        start(&worker, &config);
-        worker.stats.keep_live = true;
-        run_until(&worker, 2000 * second);
-        CHECK(worker.stats.slices[0].planned == 99);
-        er_load_stats_drain(&all, &worker.stats, in_flight[i]);
-        CHECK(worker.stats.slices[0].planned == 0 && worker.stats.sent == 0);
-        end(&worker, &plan);
-    }
-    er_load_stats_settle(&all, INT64_MAX);
-    CHECK(all.slices[0].outcomes[ER_LOAD_OK] == 198 && all.sent == 198 && all.slices[0].latency.total == 198);
-    CHECK(all.seconds[0].planned == 99 && all.seconds[1].planned == 99 &&
-          all.seconds[0].percentiles[ER_LOAD_P50] == 20000);
-    CHECK(all.seconds[0].in_flight >= 2);
-    er_load_stats_release(&all);
-}
-
 static void memory_failures_neither_crash_nor_leak(void) {
     for (uint64_t n = 1; n < 60; n++) {
         begin(at_once, ok_answer);
@@ -664,6 +294,8 @@ static void memory_failures_neither_crash_nor_leak(void) {
 int main(void) {
     return check_run((struct check_test[]){
         {"latency_is_the_servers_to_the_microsecond", latency_is_the_servers_to_the_microsecond},
+        {"many_requests_leave_together_but_none_is_late_by_more_than_it_may_be",
+         many_requests_leave_together_but_none_is_late_by_more_than_it_may_be},
         {"a_pause_of_the_server_is_seen_by_every_request_that_fell_into_it",
          a_pause_of_the_server_is_seen_by_every_request_that_fell_into_it},
         {"time_outs_count_as_their_time_out_and_close_the_connection",
@@ -678,13 +310,6 @@ int main(void) {
         {"nobody_listening_fails_before_the_first_request", nobody_listening_fails_before_the_first_request},
         {"stop_counts_what_was_in_flight_as_aborted", stop_counts_what_was_in_flight_as_aborted},
         {"slices_count_what_was_planned_in_them", slices_count_what_was_planned_in_them},
-        {"a_closed_loop_sends_when_it_was_answered", a_closed_loop_sends_when_it_was_answered},
-        {"a_closed_loop_hides_a_pause", a_closed_loop_hides_a_pause},
-        {"a_closed_loop_goes_on_after_resets_and_ends_with_its_time",
-         a_closed_loop_goes_on_after_resets_and_ends_with_its_time},
-        {"requests_come_from_a_ring_and_an_empty_one_makes_them_late",
-         requests_come_from_a_ring_and_an_empty_one_makes_them_late},
-        {"two_workers_share_a_plan_without_a_gap", two_workers_share_a_plan_without_a_gap},
         {"memory_failures_neither_crash_nor_leak", memory_failures_neither_crash_nor_leak},
         {0},
     });

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Load runs with several targets, think time, checks and connections that the server drops, under the virtual clock.
 local clock = require "eirun.core.clock"
+local fs = require "eirun.core.fs"
 local httpd = require "eirun.core.httpd"
 local load = require "eirun.load"
 local predict = require "eirun.load.predict"
@@ -52,6 +53,34 @@ t.test("turns_of_targets_are_mixed_and_bodies_of_each_are_taken_in_turn", functi
       targets = { { url = "http://a/a", weight = 3, bodies = { "1", "2" } }, { url = "http://a/b", body = "x" } } }
     t.eq(table.concat(seen, " "), "a1 a2 bx a1 a2 a1 bx a2")
   end)
+end)
+
+t.test("a_file_is_the_body_and_a_form_holds_fields_and_files", function()
+  local dir, seen = assert(fs.mkdtemp "/tmp/eirun-test-body-"), {}
+  local cat = dir .. '/a "cat".png'
+  assert(fs.write(cat, "\x89PNG\r\n\0\n"))
+  with_server(function(req)
+    seen[#seen + 1] = { body = req:body(), type = req:header "content-type", method = req.method }
+    ok(req)
+  end, function(place)
+    load.run { url = "http://x/", connect_to = place, plan = hold(1, 1), body_file = cat, headers = { ["Content-Type"] = "image/png" } }
+    local meta = { name = "meta", value = "{}", type = "application/json" }
+    local form = { { name = "top", value = "3" }, { name = "image", file = cat }, meta }
+    load.run { url = "http://x/", connect_to = place, plan = hold(1, 1), form = form }
+    t.match(tostring(t.err("invalid", load.run, { url = "http://x/", connect_to = place, plan = hold(1, 1), body = "x", form = form })),
+      "give one of")
+    t.match(tostring(t.err("invalid", load.run, { url = "http://x/", connect_to = place, plan = hold(1, 1), form = { { name = "x" } } })),
+      "give value or file")
+  end)
+  t.eq(seen[1], { body = "\x89PNG\r\n\0\n", type = "image/png", method = "POST" })
+  local boundary = seen[2].type:match "^multipart/form%-data; boundary=(eirun%-%x+)$"
+  t.eq(seen[2].body, table.concat({
+    "--" .. boundary, 'Content-Disposition: form-data; name="top"', "", "3",
+    "--" .. boundary, 'Content-Disposition: form-data; name="image"; filename="a %22cat%22.png"', "Content-Type: image/png", "",
+    "\x89PNG\r\n\0\n",
+    "--" .. boundary, 'Content-Disposition: form-data; name="meta"', "Content-Type: application/json", "", "{}",
+    "--" .. boundary .. "--", "" }, "\r\n"))
+  fs.remove(dir, { recursive = true })
 end)
 
 t.test("a_made_request_may_choose_its_target", function()
@@ -224,7 +253,6 @@ t.test("random_predict_bodies_are_the_same_for_the_same_seed", function()
 end)
 
 t.test("a_trace_gives_bodies_their_size_and_rows_their_weight", function()
-  local fs = require "eirun.core.fs"
   local dir = assert(fs.mkdtemp "/tmp/eirun-test-trace-")
   assert(fs.write(dir .. "/t.csv", "time_s,tokens,n\n0,10,2\n1,0,1\n2.5,3000,1\n"))
   local sizes = {}

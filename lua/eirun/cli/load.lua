@@ -24,6 +24,8 @@ M.options = {
   { name = "method", arg = "METHOD", short = "X", help = "default GET, or POST with a body" },
   { name = "header", arg = "LINE", short = "H", many = true, help = "'Name: value'; may be given more than once" },
   { name = "body", arg = "TEXT", short = "d", many = true, help = "the body, or @FILE; several are sent in turn" },
+  { name = "form", arg = "PART", short = "F", many = true,
+    help = "a form's field NAME=VALUE or file NAME=@FILE[;type=TYPE][;filename=NAME]; several make one body" },
   { name = "weights", arg = "LIST", help = "of several URLs: 3,1 sends three of four requests to the first" },
   { name = "http", arg = "VERSION", values = { "1.1", "2" }, help = "default 1.1; 2 on http:// is spoken from the first byte" },
   { name = "streams", arg = "N", type = "integer",
@@ -171,6 +173,25 @@ local function bodies_of(texts)
   return bodies
 end
 
+-- As curl -F has it.
+local function form_of(texts)
+  if not texts then return nil end
+  local parts = {}
+  for i, text in ipairs(texts) do
+    local name, value = text:match("^([^=]+)=(.*)$")
+    if not name then usage(("--form wants NAME=VALUE or NAME=@FILE, not '%s'"):format(text)) end
+    local part = { name = name }
+    for _, key in ipairs { "filename", "type" } do
+      local rest, given = value:match("^(@.*);" .. key .. "=([^;]+)$")
+      if rest then value, part[key] = rest, given end
+    end
+    part.file = value:match "^@(.+)$"
+    part.value = not part.file and value or nil
+    parts[i] = part
+  end
+  return parts
+end
+
 local function load_options(urls, options)
   local targets = targets_of(urls, options)
   return {
@@ -182,7 +203,8 @@ local function load_options(urls, options)
     plan = not options.find_max and plan_of(options) or nil, connections = options.connections, threads = options.threads,
     duration = options.connections and (duration(options.duration) or 10),
     arrivals = options.arrivals, seed = options.seed, method = options.method,
-    headers = headers_of(options.header), bodies = bodies_of(options.body), timeout = duration(options.timeout),
+    headers = headers_of(options.header), bodies = bodies_of(options.body), form = form_of(options.form),
+    timeout = duration(options.timeout),
     max_connections = options.max_connections, keep_alive = not options.no_keep_alive,
     connect_to = options.connect_to, ca_file = options.cacert, verify = not options.insecure,
     allow = options.allow, status = options.status, contains = options.contains, thresholds = options.threshold,

@@ -3,6 +3,7 @@
 local core_load = require "eirun.core.load"
 local core_secret = require "eirun.core.secret"
 local errors = require "eirun.errors"
+local form = require "eirun.load.form"
 local fs = require "eirun.core.fs"
 local spec = require "eirun.spec"
 
@@ -106,7 +107,7 @@ local function check_header(name, value)
 end
 
 -- Given ones win over ours, whatever their case.
-local function all_headers(opts, target, body_length)
+local function all_headers(opts, target, body_length, content_type)
   local given, seen = header_list(opts.headers or {}), {}
   for _, header in ipairs(given) do
     check_header(header[1], header[2])
@@ -122,7 +123,8 @@ local function all_headers(opts, target, body_length)
     if seen["content-length"] or seen["transfer-encoding"] then
       spec.fail("load.run", "Content-Length and Transfer-Encoding follow from the body")
     end
-    add("Content-Type", "application/json")
+    if content_type and seen["content-type"] then spec.fail("load.run", "Content-Type follows from the form") end
+    add("Content-Type", content_type or "application/json")
     add("Content-Length", tostring(body_length))
   end
   if not opts.keep_alive then add("Connection", "close") end
@@ -137,10 +139,10 @@ local function join(parts)
   return table.concat(parts)
 end
 
-local function one_request(opts, target, body)
+local function one_request(opts, target, body, content_type)
   local method = opts.method or (body and "POST" or "GET")
   local parts = { method, " ", target.path, " HTTP/1.1\r\n" }
-  for _, header in ipairs(all_headers(opts, target, body and #body)) do
+  for _, header in ipairs(all_headers(opts, target, body and #body, content_type)) do
     for _, part in ipairs { header[1], ": ", header[2], "\r\n" } do parts[#parts + 1] = part end
   end
   parts[#parts + 1] = "\r\n"
@@ -163,8 +165,9 @@ end
 ---@param target table
 ---@return any[] requests strings, or secrets where a part of them is one
 function M.build(opts, target)
-  local given = (opts.body ~= nil and 1 or 0) + (opts.bodies and 1 or 0) + (opts.body_file and 1 or 0)
-  if given > 1 then spec.fail("load.run", "give one of body, bodies and body_file") end
+  local given = (opts.body ~= nil and 1 or 0) + (opts.bodies and 1 or 0) + (opts.body_file and 1 or 0) + (opts.form and 1 or 0)
+  if given > 1 then spec.fail("load.run", "give one of body, bodies, body_file and form") end
+  if opts.form then return { one_request(opts, target, form.build(opts.form)) } end
   if opts.body_file then return { one_request(opts, target, M.file(opts.body_file)) } end
   if opts.bodies and #opts.bodies == 0 then spec.fail("load.run", "bodies is empty") end
   if not opts.bodies then return { one_request(opts, target, opts.body) } end
@@ -203,7 +206,7 @@ end
 local target_rules = {
   url = { type = "string", required = true }, name = { type = "string" }, weight = { type = "integer", min = 1, max = 1000 },
   method = { type = "string", match = "^%u+$", says = "a method in capitals" }, headers = { type = "table" }, body = { type = "string" },
-  bodies = { type = "list" }, body_file = { type = "string" }, connect_to = { type = "string" },
+  bodies = { type = "list" }, body_file = { type = "string" }, form = { type = "list" }, connect_to = { type = "string" },
 }
 
 ---The targets of a run, each with what its own entry says and the run's options behind it.

@@ -84,7 +84,7 @@ end
 ---@field bytes_in integer of the answers to these requests
 ---@field bytes_out integer sent in this second
 ---@field mean? number seconds; this and the percentiles are absent where nothing was answered
----@field p50? number to two digits, as all percentiles of a second
+---@field p50? number
 ---@field p90? number
 ---@field p95? number
 ---@field p99? number
