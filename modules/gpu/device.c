@@ -78,7 +78,7 @@ static void read_capability(const struct nvml *nvml, struct er_gpu_device *devic
 }
 
 // The kernel's name of the bus has four digits of domain in lower case.
-// Where the kernel does not know, as in a virtual machine: the node whose memory is near, if it is one.
+// Where the kernel does not know, as in a virtual machine: the node whose memory is near, if it is one. Takes 5 ms.
 static void ask_numa(const struct nvml *nvml, struct er_gpu_device *device) {
     unsigned long nodes = 0;
     if (ASK(device, nvml->memory_affinity, device->handle, 1, &nodes, 0) && nodes && !(nodes & (nodes - 1))) {
@@ -114,7 +114,9 @@ static void read_pci(const struct nvml *nvml, struct er_gpu_device *device) {
     set(device, ER_GPU_PCI_DEVICE, pci.device);
     set(device, ER_GPU_PCI_ID, pci.id);
     set(device, ER_GPU_PCI_SUBSYSTEM, pci.subsystem);
-    read_numa(nvml, device, &pci);
+    if (needs(device, ER_GPU_NUMA)) {
+        read_numa(nvml, device, &pci);
+    }
 }
 
 static bool read_memory_v2(const struct nvml *nvml, struct er_gpu_device *device) {

@@ -19,7 +19,7 @@
     X(PCI_DEVICE, "pci_device", FIXED)                                                                                 \
     X(PCI_ID, "pci_device_id", FIXED)                                                                                  \
     X(PCI_SUBSYSTEM, "pci_sub_device_id", FIXED)                                                                       \
-    X(NUMA, "numa_node", FIXED)                                                                                        \
+    X(NUMA, "numa_node", FIXED_EXTRA)                                                                                  \
     X(MINOR, "minor", FIXED)                                                                                           \
     X(COMPUTE_CAPABILITY, "compute_capability", FIXED_EXTRA)                                                           \
     X(MEMORY_TOTAL, "memory_total", USUAL)                                                                             \

@@ -91,6 +91,11 @@ end)
 t.test("gpu_asks_the_driver_only_for_what_is_shown", function()
   t.eq(answered("devices=1 hang=nvmlDeviceGetTotalEnergyConsumption", { "--query", "name,pstate" }), "name, pstate\nNVIDIA Fake 80GB, P2\n")
   t.eq(run("devices=1 hang=nvmlDeviceGetTotalEnergyConsumption", { "--query", "energy", "--timeout", "0.2" }).code, 1)
+  for _, slow in ipairs { "MemoryAffinity", "PcieThroughput", "TotalEnergyConsumption" } do
+    for _, words in ipairs { { "-o", "csv" }, {}, { "processes" } } do
+      t.eq(run("devices=1 hang=nvmlDeviceGet" .. slow, words).code, 0, slow)
+    end
+  end
 end)
 
 t.test("gpu_without_a_driver_is_an_empty_list", function()
