@@ -49,6 +49,33 @@ t.test("a_token_file_is_read_again_after_a_minute_and_not_before", with_folder(f
   t.ok(is(who:now().token, "three"))
 end))
 
+t.test("certificates_in_files_are_read_again_after_five_minutes_or_a_401", with_folder(function(folder)
+  local config = require "eirun.kube.config"
+  local function put(name, text) assert(fs.write(folder .. "/" .. name, text)) end
+  for _, name in ipairs { "cert", "key", "ca" } do put(name, name .. "-one") end
+  put("token", "t")
+  local who = auth.new(config.resolve({ ["current-context"] = "c", contexts = { { name = "c", context = { cluster = "c", user = "u" } } },
+    clusters = { { name = "c", cluster = { server = "https://a", ["certificate-authority"] = "ca" } } },
+    users = { { name = "u", user = { ["client-certificate"] = "cert", ["client-key"] = "key", tokenFile = "token" } } } },
+    { folder = folder }))
+  local function now()
+    local identity = who:now()
+    return { identity.cert_pem, identity.ca_pem, is(identity.key_pem, "key-one"), is(identity.token, "t") }, identity
+  end
+  t.eq(now(), { "cert-one", "ca-one", true, true })
+  put("cert", "cert-two")
+  put("ca", "ca-two")
+  task.sleep(290)
+  t.eq(now()[1], "cert-one")
+  task.sleep(11)
+  t.eq(now(), { "cert-two", "ca-two", true, true })
+  put("cert", "cert-three")
+  assert(fs.remove(folder .. "/ca"))
+  local _, used = now()
+  t.ok(who:refused(used), "there is another one")
+  t.eq(now(), { "cert-three", "ca-two", true, true })
+end))
+
 t.test("a_plugin_runs_again_when_its_answer_is_about_to_expire", with_folder(function(folder)
   local function answer(token, seconds)
     assert(fs.write(folder .. "/answer", json.encode { kind = "ExecCredential", apiVersion = "client.authentication.k8s.io/v1",

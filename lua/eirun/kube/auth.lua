@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Who the client is, now: a token that stands still, a token file that is replaced while we run, or a plug-in's answer until it
--- expires. A 401 makes the next request ask again.
+-- Who the client is, now: a token that stands still, files of a token or certificates that are replaced while we run, a plug-in's answer
+-- until it expires, a kubeconfig that is issued anew. A 401 makes the next request ask again.
 local crypto = require "eirun.core.crypto"
 local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
@@ -13,7 +13,7 @@ local wire = require "eirun.wire"
 
 local M = {}
 
-local FILE_SECONDS, EARLY, PLUGIN_SECONDS = 60, 10, 60
+local FILE_SECONDS, PEM_SECONDS, EARLY, PLUGIN_SECONDS = 60, 300, 10, 60
 
 ---@class eirun.KubeAuth
 local Auth = {}
@@ -38,6 +38,21 @@ local function read_file(self)
       { object = self.config.token_file, cause = err })
   end
   return self.kept or { token = self.config.token, until_time = now + FILE_SECONDS }
+end
+
+-- Certificates in files are looked at every five minutes; of one that cannot be read the last good text stands.
+local function read_pems(self, anew)
+  local config, now = self.config, task.now()
+  self.pems = self.pems or { cert_pem = config.cert_pem, key_pem = config.key_pem, ca_pem = config.ca_pem, until_time = now + PEM_SECONDS }
+  local kept = self.pems
+  if not anew and now < kept.until_time then return kept end
+  local fresh = { until_time = now + PEM_SECONDS }
+  for _, field in ipairs { "cert_pem", "key_pem", "ca_pem" } do
+    local text = config.files[field] and fs.read(config.files[field])
+    fresh[field] = text and (field == "key_pem" and secret.new(text) or text) or kept[field]
+  end
+  self.pems = fresh
+  return fresh
 end
 
 -- Plug-ins ------------------------------------------------------------------------------------------------------------
@@ -148,13 +163,15 @@ local function issued(self, anew)
 end
 
 ---The identity to use now: token, or certificate and key; nothing at all is possible.
----@return {token?: userdata, cert_pem?: string, key_pem?: userdata}
+---@return {token?: userdata, cert_pem?: string, key_pem?: userdata, ca_pem?: string}
 function Auth:now()
   local config = self.config
   if config.renew then return issued(self):now() end
   if config.exec then return plugin(self) end
-  if config.token_file then return read_file(self) end
-  return config
+  local holder = config.token_file and read_file(self) or config
+  local pems = config.files and read_pems(self) or config
+  if holder == pems then return config end
+  return { token = holder.token, cert_pem = pems.cert_pem, key_pem = pems.key_pem, ca_pem = pems.ca_pem, holder = holder }
 end
 
 ---The server did not take the identity: forget what was kept. Answers whether asking again can bring another one.
@@ -172,8 +189,10 @@ function Auth:refused(used)
     if kept_answers[key] == used then kept_answers[key] = nil end
     return true
   end
-  if not self.config.token_file then return false end
-  if self.kept == used then self.kept.until_time = 0 end
+  local again = false
+  if self.config.files then again = read_pems(self, true).cert_pem ~= used.cert_pem end
+  if not self.config.token_file then return again end
+  if self.kept == used.holder then self.kept.until_time = 0 end
   return true
 end
 

@@ -20,6 +20,7 @@ local M = {}
 ---@field key_pem? userdata
 ---@field token? userdata
 ---@field token_file? string re-read while running
+---@field files? {cert_pem?: string, key_pem?: string, ca_pem?: string} paths of what came from files; re-read while running
 ---@field exec? table a credential plug-in
 ---@field exec_cluster? table what the plug-in is told of the cluster
 ---@field headers? string[][] of impersonation
@@ -94,15 +95,18 @@ end
 
 -- Identity ------------------------------------------------------------------------------------------------------------
 
--- `-data` wins over the path of the same item.
-local function pem(entry, key)
+-- `-data` wins over the path of the same item. A file is remembered, since it may be replaced while we run.
+local function pem(entry, key, config, field)
   local data = text_of(entry.body[key .. "-data"])
   if data then
     return crypto.unbase64((data:gsub("%s", ""))) or fail(entry.file, ("%s: %s-data is not base64"):format(entry.place, key))
   end
   local path = text_of(entry.body[key])
   if not path then return nil end
-  local text, err = fs.read(absolute(path, entry.folder))
+  path = absolute(path, entry.folder)
+  local text, err = fs.read(path)
+  config.files = config.files or {}
+  config.files[field] = path
   return text or fail(entry.file, ("%s: %s: %s"):format(entry.place, key, err.message))
 end
 
@@ -156,8 +160,8 @@ local function identity(user, config)
   for key, words in pairs(gone) do
     if user.body[key] ~= nil and user.body[key] ~= json.null then fail(user.file, ("%s: %s"):format(user.place, words)) end
   end
-  config.cert_pem = pem(user, "client-certificate")
-  local key = pem(user, "client-key")
+  config.cert_pem = pem(user, "client-certificate", config, "cert_pem")
+  local key = pem(user, "client-key", config, "key_pem")
   if config.cert_pem and not key then fail(user.file, user.place .. ": the client certificate has no key") end
   if key and not config.cert_pem then fail(user.file, user.place .. ": the client key has no certificate") end
   config.key_pem = key and secret.new(key)
@@ -197,7 +201,7 @@ local function server(cluster, config)
     fail(cluster.file, ("%s: server '%s' is no http or https URL"):format(cluster.place, url))
   end
   config.server = url:gsub("[?#].*$", ""):gsub("/+$", "")
-  config.ca_pem = pem(cluster, "certificate-authority")
+  config.ca_pem = pem(cluster, "certificate-authority", config, "ca_pem")
   config.verify = body["insecure-skip-tls-verify"] ~= true
   if config.ca_pem and not config.verify then
     fail(cluster.file, cluster.place .. ": certificate-authority and insecure-skip-tls-verify exclude each other")
@@ -235,7 +239,10 @@ end
 local function overrides(config, opts)
   if opts.server then config.server, config.tls_server_name = opts.server:gsub("/+$", ""), nil end
   if opts.token then config.token, config.token_file, config.exec = secret.new(opts.token), nil, nil end
-  if opts.insecure then config.verify, config.ca_pem = false, nil end
+  if opts.insecure then
+    config.verify, config.ca_pem = false, nil
+    if config.files then config.files.ca_pem = nil end
+  end
   return config
 end
 
@@ -264,7 +271,8 @@ function M.in_cluster(folder)
   if not text_of(host) or not text_of(port) or not fs.stat(folder .. "/token") then return nil end
   local named = text_of(os_core.getenv "POD_NAMESPACE") or text_of((fs.read(folder .. "/namespace") or ""):match("^%s*(.-)%s*$"))
   return { server = ("https://%s:%s"):format(host:find(":", 1, true) and "[" .. host .. "]" or host, port), verify = true,
-    ca_pem = fs.read(folder .. "/ca.crt") or nil, token_file = folder .. "/token", namespace = named or "default", context = "in-cluster" }
+    ca_pem = fs.read(folder .. "/ca.crt") or nil, files = { ca_pem = folder .. "/ca.crt" }, token_file = folder .. "/token",
+    namespace = named or "default", context = "in-cluster" }
 end
 
 local function files_of_environment()

@@ -116,12 +116,13 @@ end
 
 -- Requests -----------------------------------------------------------------------------------------------------------
 
--- One HTTP client an identity: a new certificate wants new connections.
+-- One HTTP client an identity: new certificates want new connections.
 local function transport(self, identity)
   local shared, config = self.shared, self.config
-  if shared.http and shared.cert_pem == identity.cert_pem then return shared.http end
-  shared.cert_pem = identity.cert_pem
-  shared.http = target.http { ca_pem = config.ca_pem, cert_pem = identity.cert_pem, key_pem = identity.key_pem, verify = config.verify,
+  local ca_pem = identity.ca_pem or config.ca_pem
+  if shared.http and shared.cert_pem == identity.cert_pem and shared.ca_pem == ca_pem then return shared.http end
+  shared.cert_pem, shared.ca_pem = identity.cert_pem, ca_pem
+  shared.http = target.http { ca_pem = ca_pem, cert_pem = identity.cert_pem, key_pem = identity.key_pem, verify = config.verify,
     proxy = config.proxy or proxies.of(config.server) or "", tls_server_name = config.tls_server_name, user_agent = "eirun" }
   return shared.http
 end
