@@ -199,6 +199,14 @@ static void read_numbered(const struct nvml *nvml, struct er_gpu_device *device)
     }
 }
 
+// The older call of the same is one of read_selected's.
+static void read_temperature(const struct nvml *nvml, struct er_gpu_device *device) {
+    struct nvml_temperature now = {.version = NVML_TEMPERATURE_V1};
+    if (ASK(device, nvml->temperature_v, device->handle, &now)) {
+        device->values[ER_GPU_TEMPERATURE] = (struct er_gpu_value){.kind = ER_GPU_NUMBER, .number = now.celsius};
+    }
+}
+
 static void read_margin(const struct nvml *nvml, struct er_gpu_device *device) {
     struct nvml_margin margin = {.version = NVML_MARGIN_V1};
     if (ASK(device, nvml->margin, device->handle, &margin)) {
@@ -412,6 +420,7 @@ static const struct {
     {read_bar1, ER_GPU_BAR1_TOTAL, ER_GPU_BAR1_USED},
     {read_rates, ER_GPU_UTIL_GPU, ER_GPU_UTIL_MEMORY},
     {read_engines, ER_GPU_UTIL_ENCODER, ER_GPU_UTIL_OFA},
+    {read_temperature, ER_GPU_TEMPERATURE, ER_GPU_TEMPERATURE},
     {read_selected, ER_GPU_TEMPERATURE, ER_GPU_PCIE_RX},
     {read_numbered, ER_GPU_TEMPERATURE_MEMORY, ER_GPU_NVLINKS_RX},
     {read_margin, ER_GPU_TEMPERATURE_MARGIN, ER_GPU_TEMPERATURE_MARGIN},

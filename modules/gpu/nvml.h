@@ -35,7 +35,8 @@ enum { NVML_FIELD_LINK_TX = 138, NVML_FIELD_LINK_RX = 139 }; // KiB since the dr
 #define NVML_ALL_LINKS UINT32_MAX
 enum { NVML_PCIE_TX, NVML_PCIE_RX };
 enum { NVML_LINK_REPLAY, NVML_LINK_RECOVERY, NVML_LINK_CRC_FLIT, NVML_LINK_CRC_DATA };
-enum { NVML_MARGIN_V1 = 0x01000008 }; // size 8, version 1
+enum { NVML_MARGIN_V1 = 0x01000008 };      // size 8, version 1
+enum { NVML_TEMPERATURE_V1 = 0x0100000C }; // size 12, version 1
 enum { NVML_PLACE_DRAM = 2, NVML_PLACE_SRAM = 7 };
 enum { NVML_SAMPLED_POWER = 0, NVML_SAMPLED_GPU = 1, NVML_SAMPLED_MEMORY = 2 };
 enum { NVML_TIMEOUT = 10 };
@@ -59,6 +60,10 @@ struct nvml_pci { // _v3; _v2 ends with four reserved words in the place of bus_
 };
 struct nvml_bar1 {
     unsigned long long total, free, used;
+};
+struct nvml_temperature {
+    unsigned version;
+    int sensor, celsius;
 };
 struct nvml_margin {
     unsigned version;
@@ -150,6 +155,7 @@ struct nvml_field {
     X(rates, (struct nvml_device *, struct nvml_rates *), "nvmlDeviceGetUtilizationRates", NULL)                       \
     X(encoder, (struct nvml_device *, unsigned *, unsigned *), "nvmlDeviceGetEncoderUtilization", NULL)                \
     X(decoder, (struct nvml_device *, unsigned *, unsigned *), "nvmlDeviceGetDecoderUtilization", NULL)                \
+    X(temperature_v, (struct nvml_device *, struct nvml_temperature *), "nvmlDeviceGetTemperatureV", NULL)             \
     X(temperature, (struct nvml_device *, int, unsigned *), "nvmlDeviceGetTemperature", NULL)                          \
     X(temperature_limit, (struct nvml_device *, int, unsigned *), "nvmlDeviceGetTemperatureThreshold", NULL)           \
     X(fields, (struct nvml_device *, int, struct nvml_field *), "nvmlDeviceGetFieldValues", NULL)                      \

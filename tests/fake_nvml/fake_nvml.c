@@ -217,6 +217,16 @@ ANSWER(nvmlDeviceGetPcieReplayCounter, unsigned, 9)
 ANSWER(nvmlDeviceGetDisplayActive, int, 0)
 ANSWER(nvmlDeviceGetSupportedEventTypes, unsigned long long, 0xff9f)
 
+EXPORT int nvmlDeviceGetTemperatureV(struct nvml_device *device, struct nvml_temperature *now);
+int nvmlDeviceGetTemperatureV(struct nvml_device *device, struct nvml_temperature *now) {
+    int code = enter("nvmlDeviceGetTemperatureV", device);
+    if (code == NVML_OK && (now->version != NVML_TEMPERATURE_V1 || now->sensor != 0)) {
+        return NVML_VERSION_MISMATCH;
+    }
+    now->celsius = code == NVML_OK ? 40 : 0; // the older call says 41
+    return code;
+}
+
 EXPORT int nvmlDeviceGetMarginTemperature(struct nvml_device *device, struct nvml_margin *margin);
 int nvmlDeviceGetMarginTemperature(struct nvml_device *device, struct nvml_margin *margin) {
     int code = enter("nvmlDeviceGetMarginTemperature", device);

@@ -42,7 +42,7 @@ end)
 
 t.test("gpu_that_is_lost_is_said_and_the_others_are_shown", function()
   t.eq(answered("devices=3 lost=1", { "-o", "csv", "--query", "index,temperature.gpu" }),
-    "index, temperature.gpu\n0, 41\n1, [GPU is lost]\n2, 41\n")
+    "index, temperature.gpu\n0, 40\n1, [GPU is lost]\n2, 40\n")
   t.match(answered("devices=2 lost=1", {}), "\n1    lost ")
 end)
 

@@ -65,7 +65,7 @@ static void each_field_is_what_the_driver_says(void) {
         {ER_GPU_UTIL_MEMORY, 12},
         {ER_GPU_UTIL_ENCODER, 5},
         {ER_GPU_UTIL_DECODER, 6},
-        {ER_GPU_TEMPERATURE, 41},
+        {ER_GPU_TEMPERATURE, 40},
         {ER_GPU_TEMPERATURE_MEMORY, 52},
         {ER_GPU_TEMPERATURE_SHUTDOWN, 95},
         {ER_GPU_TEMPERATURE_SLOWDOWN, 94},
@@ -163,6 +163,17 @@ static void memory_of_another_version_falls_back(void) {
     CHECK(look(NEW, "devices=1 fail=nvmlDeviceGetMemoryInfo_v2:25", &shot, &err) == ER_OK);
     CHECK(number(&shot.devices[0], ER_GPU_MEMORY_USED) == 20LL << 30);
     CHECK(shot.devices[0].values[ER_GPU_MEMORY_RESERVED].kind == ER_GPU_NA);
+    er_gpu_release(&shot);
+}
+
+static void a_temperature_of_another_version_falls_back(void) {
+    struct er_gpu_snapshot shot;
+    struct er_error err;
+    CHECK(look(NEW, "devices=1 fail=nvmlDeviceGetTemperatureV:25", &shot, &err) == ER_OK);
+    CHECK(number(&shot.devices[0], ER_GPU_TEMPERATURE) == 41);
+    er_gpu_release(&shot);
+    CHECK(look(OLD, "devices=1", &shot, &err) == ER_OK);
+    CHECK(number(&shot.devices[0], ER_GPU_TEMPERATURE) == 41);
     er_gpu_release(&shot);
 }
 
@@ -377,6 +388,7 @@ int main(void) {
         {"processes_of_both_lists_are_told_once", processes_of_both_lists_are_told_once},
         {"an_old_driver_has_no_versioned_names", an_old_driver_has_no_versioned_names},
         {"memory_of_another_version_falls_back", memory_of_another_version_falls_back},
+        {"a_temperature_of_another_version_falls_back", a_temperature_of_another_version_falls_back},
         {"each_call_may_fail_and_costs_only_its_fields", each_call_may_fail_and_costs_only_its_fields},
         {"nothing_supported_is_no_failure", nothing_supported_is_no_failure},
         {"a_lost_gpu_leaves_the_others", a_lost_gpu_leaves_the_others},
