@@ -48,6 +48,7 @@ M.parts = {
       { name = "kubeconfig", arg = "FILE",
         help = "this kubeconfig alone (default: KUBECONFIG's, ~/.kube/config, or a pod's own account)" },
       { name = "context", arg = "NAME", help = "context of the kubeconfig" },
+      { name = "namespace", arg = "NAME", help = "only serving jobs of this namespace; nodes always count all pods" },
       { name = "sandbox", arg = "DIR", optional = true, help = "the sandbox cloud's cluster, whose state lives in DIR" },
       { name = "clock", arg = "KIND", help = "of the sandbox: virtual (the default), real, or a factor such as 10x" } } },
 }

@@ -178,6 +178,12 @@ local function check(options)
   end
 end
 
+local function keep_jobs_of(view, namespace)
+  for i = namespace and #view.jobs or 0, 1, -1 do
+    if view.jobs[i].namespace ~= namespace then table.remove(view.jobs, i) end
+  end
+end
+
 ---@param options table
 ---@param words string[]
 ---@return integer exit_code
@@ -194,6 +200,7 @@ function M.run(options, words)
     round = round + 1
     view = require("eirun.gpu").cluster(k8s, { source = options.source ~= "auto" and options.source or nil, port = options.port,
       deadline = deadline, parallel = options.parallel })
+    keep_jobs_of(view, options.namespace)
     if live then require("eirun.core.term").write(1, "\27[H\27[J") end
     show(view, options)
   until round >= again
