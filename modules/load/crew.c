@@ -42,6 +42,7 @@ struct member {
     _Atomic bool finished, warmed;
     struct er_load_stats shelf;
     struct er_load_stats *target_shelves; // where there are several targets
+    pthread_mutex_t noting;               // guards the figures: the loop looks at them whenever anybody has some
     struct figures figures;               // as of the shelf
     uint32_t *in_flight;                  // what this member has added to each second; a row a target after that
     size_t seconds;                       // of a row
@@ -148,6 +149,7 @@ static void swap_all(struct member *member) {
 
 static void note_figures(struct member *member) {
     const struct er_load_worker *worker = &member->worker;
+    pthread_mutex_lock(&member->noting);
     member->figures = (struct figures){.in_flight = worker->in_flight,
                                        .connections = worker->connections,
                                        .capped = worker->capped,
@@ -158,6 +160,7 @@ static void note_figures(struct member *member) {
                                        .resent = worker->resent,
                                        .ended = worker->ended,
                                        .oldest = er_load_worker_oldest(worker)};
+    pthread_mutex_unlock(&member->noting);
 }
 
 static void shelve(struct member *member) {
@@ -247,13 +250,20 @@ static void *run_member(void *argument) {
 
 // ---- the loop's side
 
+static struct figures figures_of(struct member *member) {
+    pthread_mutex_lock(&member->noting);
+    struct figures figures = member->figures;
+    pthread_mutex_unlock(&member->noting);
+    return figures;
+}
+
 static void add_up(struct er_load_crew *crew) {
     struct er_load_worker *lead = &crew->load->worker;
     int64_t oldest = INT64_MAX;
     lead->in_flight = lead->connections = 0;
     lead->capped = lead->unsent = lead->aborted = lead->opened = lead->starved = lead->resent = 0;
     for (size_t i = 0; i < crew->count; i++) {
-        const struct figures *figures = &crew->members[i].figures;
+        const struct figures now = figures_of(&crew->members[i]), *figures = &now;
         lead->in_flight += figures->in_flight;
         lead->connections += figures->connections;
         lead->capped += figures->capped;
@@ -376,6 +386,7 @@ static void release_member(struct member *member) {
         pthread_join(member->thread, NULL);
     }
     sem_destroy(&member->halted);
+    pthread_mutex_destroy(&member->noting);
     if (member->bell >= 0) {
         close(member->bell);
     }
@@ -497,6 +508,7 @@ static struct er_load_crew *new_crew(struct er_load *load, size_t count) {
     for (size_t i = 0; i < count; i++) {
         members[i].nap.epoll = members[i].bell = -1;
         sem_init(&members[i].halted, 0, 0);
+        pthread_mutex_init(&members[i].noting, NULL);
     }
     crew->async.data = crew;
     crew->load = load;
