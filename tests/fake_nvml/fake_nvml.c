@@ -13,6 +13,7 @@
 // Built a second time with FAKE_OLD it has only what a driver of 2016 had: no versioned names, old layouts.
 #include "nvml.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,16 @@ struct nvml_device {
     unsigned index;
     int instance; // of MIG; -1: a whole device
 };
-static struct nvml_device devices[MAX];
+static struct nvml_device devices[MAX], instances[INSTANCES]; // the instances are device 0's
+
+__attribute__((constructor)) static void number_devices(void) {
+    for (unsigned i = 0; i < MAX; i++) {
+        devices[i] = (struct nvml_device){.index = i, .instance = -1};
+    }
+    for (int i = 0; i < INSTANCES; i++) {
+        instances[i] = (struct nvml_device){.index = 0, .instance = i};
+    }
+}
 
 static const char *word(const char *key) {
     const char *script = getenv("EIRUN_FAKE_NVML");
@@ -69,8 +79,10 @@ static int code_of(const char *call) {
 }
 
 static int enter(const char *call, const struct nvml_device *device) {
-    static bool fallen;
-    fallen = fallen || names(word("lost_from"), call);
+    static atomic_bool fallen; // as the real one, this library is called from several threads
+    if (names(word("lost_from"), call)) {
+        fallen = true;
+    }
     if (device && (int)device->index == number("lost", -1) && (fallen || !word("lost_from"))) {
         return NVML_GPU_IS_LOST;
     }
@@ -111,7 +123,6 @@ CALL(nvmlDeviceGetCount_v2, NULL, (unsigned *count), *count = (unsigned)number("
 
 EXPORT int BY_INDEX(unsigned index, struct nvml_device **into);
 int BY_INDEX(unsigned index, struct nvml_device **into) {
-    devices[index % MAX] = (struct nvml_device){.index = index, .instance = -1};
     *into = &devices[index % MAX];
     return enter(BY_INDEX_NAME, number("lost_handle", 0) ? *into : NULL);
 }
@@ -253,7 +264,7 @@ int nvmlDeviceGetSamples(struct nvml_device *device, int kind, unsigned long lon
 }
 
 struct nvml_event_set {
-    int told;
+    atomic_int told;
 };
 static struct nvml_event_set only_set;
 CALL(nvmlEventSetCreate, NULL, (struct nvml_event_set * *set), *set = &only_set)
@@ -378,14 +389,12 @@ int nvmlDeviceGetRetiredPages(struct nvml_device *device, int cause, unsigned *c
     return code == NVML_OK && !into && *count ? NVML_INSUFFICIENT_SIZE : code;
 }
 
-static struct nvml_device instances[INSTANCES];
 EXPORT int nvmlDeviceGetMigDeviceHandleByIndex(struct nvml_device *device, unsigned index, struct nvml_device **into);
 int nvmlDeviceGetMigDeviceHandleByIndex(struct nvml_device *device, unsigned index, struct nvml_device **into) {
     int code = enter("nvmlDeviceGetMigDeviceHandleByIndex", device);
     if (code == NVML_OK && (int)index >= number("mig", 0)) {
         return NVML_NOT_FOUND;
     }
-    instances[index % INSTANCES] = (struct nvml_device){device->index, (int)index};
     *into = &instances[index % INSTANCES];
     return code;
 }
