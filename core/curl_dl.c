@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "curl_dl.h"
-#include "http_client.h"
 
 #include <dlfcn.h>
-#include <openssl/ssl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 
 static struct er_curl curl;
@@ -59,36 +55,6 @@ static enum er_status open_library(struct er_error *err) {
     return ER_OK;
 }
 
-static struct {
-    pthread_t thread;
-    bool runs;
-} early;
-
-// The first context makes OpenSSL look up its algorithms, which it keeps.
-static void *open_on_thread(void *unused) {
-    struct er_error err;
-    if (open_library(&err) == ER_OK) {
-        SSL_CTX_free(SSL_CTX_new(TLS_client_method()));
-    }
-    return unused;
-}
-
-void er_http_load_early(void) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); // the thread inherits: signals stay with the main thread
-    early.runs = pthread_create(&early.thread, NULL, open_on_thread, NULL) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
-void er_http_loaded(void) {
-    if (early.runs) {
-        pthread_join(early.thread, NULL);
-        early.runs = false;
-    }
-}
-
 const struct er_curl *er_curl_open(struct er_error *err) {
-    er_http_loaded();
-    return is_open || open_library(err) == ER_OK ? &curl : NULL; // what failed early fails again, and says why
+    return is_open || open_library(err) == ER_OK ? &curl : NULL;
 }

@@ -24,12 +24,6 @@ struct er_http_options {
     int64_t max_connections; // requests under way; more wait their turn
 };
 
-// Begins to load and initialise libcurl on a thread, for a run that is sure to need it: that takes as long as the start
-// of Lua, which goes on meanwhile. From the main thread, before anything else.
-void er_http_load_early(void);
-// Waits until that is done.
-void er_http_loaded(void);
-
 struct er_http_client;
 // Copies its options.
 enum er_status er_http_client_new(struct er_runtime *rt, const struct er_http_options *options,

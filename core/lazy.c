@@ -105,6 +105,9 @@ static void open_once(enum library library) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     static bool is_open[LIBRARIES];
     pthread_mutex_lock(&mutex);
+    if (library == SSL && !is_open[CRYPTO]) { // by itself it is bound in two thirds of the time
+        (void)dlopen(files[CRYPTO], RTLD_LAZY | RTLD_LOCAL);
+    }
     if (!is_open[library]) {
         void *opened = dlopen(files[library], RTLD_LAZY | RTLD_LOCAL);
         if (!opened) {

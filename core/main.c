@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // eirun: makes the runtime and one Lua state, and hands the arguments to lua/eirun/main.lua.
-#include "http_client.h"
 #include "runtime_internal.h"
 #include "vm.h"
 
@@ -14,19 +13,11 @@ enum { EXIT_BUG = 70 };
 
 void er_gpu_open_early(void); // modules/gpu
 
-// What takes longer than the start of Lua begins before it, on a thread: opening a GPU driver, loading libcurl. The
-// runtime's own thread is there already: none can start while a library is loaded.
+// Opening a GPU driver takes longer than starting this program does: for `eirun gpu` it begins at once.
 static void begin_early(int argc, char **argv) {
-    static const char *const asks_servers[] = {"kube", "cloud", "sls", "oss", "serve"};
-    const char *verb = argc > 1 ? argv[1] : "";
-    bool cluster = argc > 2 && strcmp(argv[2], "cluster") == 0;
-    if (strcmp(verb, "gpu") == 0 && !cluster) {
+    bool local = argc < 3 || strcmp(argv[2], "cluster") != 0;
+    if (argc > 1 && strcmp(argv[1], "gpu") == 0 && local) {
         er_gpu_open_early();
-    }
-    for (size_t i = 0; i < sizeof asks_servers / sizeof *asks_servers; i++) {
-        if (strcmp(verb, asks_servers[i]) == 0) {
-            er_http_load_early();
-        }
     }
 }
 
@@ -116,7 +107,6 @@ static int leave(int code) {
     fflush(NULL);
     _exit(code);
 #endif
-    er_http_loaded();
     return code;
 }
 
@@ -124,11 +114,11 @@ int main(int argc, char **argv) {
     const char *lua_dir = take_lua_dir(&argc, &argv);
     struct er_runtime *rt;
     struct er_vm *vm;
+    begin_early(argc, argv);
     if (er_runtime_new(&rt) != ER_OK) {
         fprintf(stderr, "eirun: cannot start: not enough memory or threads\n");
         return EXIT_BUG;
     }
-    begin_early(argc, argv);
     if (er_vm_new(rt, lua_dir, &vm) != ER_OK) {
         er_runtime_free(rt);
         return EXIT_BUG;
