@@ -86,8 +86,21 @@ local function follow_addon(self)
   end
 end
 
+-- A server that is busy with what the run leaves behind may refuse once.
+local function farewell(self)
+  repeat
+    local done, err = unregister(self)
+    if done or err.kind == "not_found" then return end
+    self.ctx.log("warn", "the metrics adapter is still registered: %s", tostring(err))
+    task.sleep(FAREWELL / 20)
+  until false
+end
+
 local function stop(self)
-  if self.registered then pcall(scopes.shield, FAREWELL, unregister, self) end
+  if self.registered then
+    local done, err = pcall(scopes.shield, FAREWELL, farewell, self)
+    if not done then self.ctx.log("error", "the metrics adapter stays registered as %s: %s", API, tostring(err)) end
+  end
   if self.listener then self.listener:close() end
 end
 

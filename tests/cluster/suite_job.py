@@ -7,8 +7,10 @@ from common import ROOT, check, eventually, get, kubectl, play
 BERT = os.path.join(ROOT, "playbooks/bert.lua")
 
 
-def job(plane, folder):
-    return play(plane, f"{folder}/job", BERT, "load=no", "name=real", "host=real.example.com")
+def job(plane, folder, *args, load=False):
+    # qps: so low that the first replica bears the whole load until others come.
+    return play(plane, f"{folder}/job", BERT, f"load={'yes' if load else 'no'}", "name=real", "host=real.example.com", "qps=3", *args,
+                timeout=300)
 
 
 def the_main_job_passes(plane, folder):
@@ -36,6 +38,27 @@ def the_registration_goes_with_the_sandbox(plane, _):
     check(found.returncode != 0 and "NotFound" in found.stderr, f"the aggregated API is still registered: {found.stdout}")
 
 
+def scalings(plane):
+    """What the real autoscaler says that it did, in its own events' words."""
+    found = get(plane, "events", "-n", "default", "--field-selector", "reason=SuccessfulRescale,involvedObject.name=real-hpa")["items"]
+    return [event["message"] for event in found]
+
+
+def the_load_scales_the_job_by_the_real_autoscaler(plane, folder):
+    before = scalings(plane)
+    # A minute and a half from one replica on: latency is judged in the playbook's own 15 minutes, errors here.
+    run = job(plane, folder, "load_minutes=1.5", "peak=14", "thresholds=errors<0.1%", f"report={folder}/report.html", load=True)
+    load = run.end["result"]["load"]
+    check(run.code == 0 and load["requests"] > 1000, f"exit code {run.code}: {load['requests']} requests, {load['errors']}, {load['latency']}")
+    told = [text for text in scalings(plane) if text not in before and "sls_ingress_qps" in text and "above target" in text]
+    most = max(sample["ready"] for sample in load["timeline"])
+    check(told and most >= 4, f"the autoscaler said {told}; {most} replicas were ready at most")
+    print(f"  {load['requests']} requests, up to {most} replicas: {[text.split(';')[0] for text in told]}, "
+          f"p95 at the end {load['window']['latency']['p95']:.3f} s")
+    again = job(plane, folder)
+    check(again.code == 0 and not {"created", "updated"} & set(again.outcomes().values()), f"{again.code} {again.outcomes()}")
+
+
 def what_it_made_can_be_deleted(plane, _):
     kubectl(plane, "delete", "hpa,deployment", "-n", "default", "--all")
     # No kubelet is left to confirm.
@@ -43,4 +66,4 @@ def what_it_made_can_be_deleted(plane, _):
     eventually("the end of the pods", lambda: not get(plane, "pods", "-n", "default")["items"])
 
 
-TESTS = [the_main_job_passes, a_second_run_changes_nothing, the_registration_goes_with_the_sandbox, what_it_made_can_be_deleted]
+TESTS = [the_main_job_passes, a_second_run_changes_nothing, the_load_scales_the_job_by_the_real_autoscaler, the_registration_goes_with_the_sandbox, what_it_made_can_be_deleted]
