@@ -251,6 +251,15 @@ t.test("gpu_top_and_watch_end_after_their_count", function()
   t.eq(lists, 2)
 end)
 
+t.test("gpu_takes_the_words_of_scripts_for_nvidia_smi", function()
+  t.eq(answered("devices=1", { "--query-gpu=name,memory.used,power.draw,fan.speed", "--format=csv,noheader,nounits" }),
+    "NVIDIA Fake 80GB, 19456, 123.46, 30\n")
+  t.eq(answered("devices=1", { "--query-gpu=memory.used", "--format=csv,nounits" }), "memory.used [MiB]\n19456\n")
+  t.eq(answered("devices=1", { "--query-gpu=memory.reserved", "--format=csv,noheader" }, "old"), "[N/A]\n")
+  t.match(answered("devices=1", { "processes", "--format=csv,noheader,nounits" }), "^0, GPU%-%S+, %d+, /usr/bin/fake, 1, 33, 4, , \n")
+  t.match(run("", { "--format=xml" }).stderr, "%-%-format is csv, noheader or nounits")
+end)
+
 t.test("gpu_csv_that_goes_on_has_its_head_once", function()
   t.eq(answered("devices=1", { "-o", "csv", "--query", "pstate", "--watch=0.01", "--count", "3" }), "pstate\nP2\nP2\nP2\n")
   t.eq(answered("devices=1", { "top", "-o", "csv", "--query", "pstate", "--watch=0.01", "--count", "2" }), "pstate\nP2\nP2\n")

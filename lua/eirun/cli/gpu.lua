@@ -72,6 +72,8 @@ M.verb = {
   options = { format,
     { name = "query", arg = "FIELDS",
       help = "of list: fields of `nvidia-smi --query-gpu`, as name,memory.used, or all; csv unless -o says otherwise" },
+    { name = "query-gpu", arg = "FIELDS", help = "the same by nvidia-smi's name, for scripts that were written for it" },
+    { name = "format", arg = "FORMAT", help = "as nvidia-smi's: csv, and after a comma noheader, nounits" },
     watch, count, timeout, require_gpu },
 }
 
@@ -116,8 +118,23 @@ function M.verdict(findings)
   return (worst == "fatal" or worst == "warning") and 4 or 0
 end
 
+-- nvidia-smi's words for --query and -o: `--query-gpu=name --format=csv,noheader,nounits`.
+local function take_over(options)
+  options.query = options.query or options.query_gpu
+  for word in (options.format or ""):gmatch "[^,%s]+" do
+    if word == "csv" then
+      options.output = options.output or "csv"
+    elseif word == "noheader" or word == "nounits" then
+      options[word] = true
+    else
+      usage(("--format is csv, noheader or nounits with commas between them, not '%s'"):format(word))
+    end
+  end
+end
+
 -- The shown fields; --query alone means csv, as with nvidia-smi.
 local function choose_fields(options)
+  take_over(options)
   if options.query and not options.output then options.output = "csv" end
   if options.output ~= "csv" and options.output ~= "json" then return end
   local fields = require "eirun.gpu.fields"

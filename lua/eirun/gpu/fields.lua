@@ -240,12 +240,12 @@ function M.wish(list)
   return { fields = keys, samples = samples }
 end
 
--- "81559 MiB", "[N/A]", as nvidia-smi prints it.
-function M.show(field, device, look)
+-- "81559 MiB", "[N/A]", as nvidia-smi prints it; with nounits "81559".
+function M.show(field, device, look, nounits)
   local value = field.get(device, look)
   if value == nil then return device.lost and "[GPU is lost]" or "[N/A]" end
   local text = field.format and field.format:format(value) or tostring(value)
-  return field.unit and text .. " " .. field.unit or text
+  return field.unit and not nounits and text .. " " .. field.unit or text
 end
 
 return M

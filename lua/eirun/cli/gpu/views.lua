@@ -107,11 +107,12 @@ local function csv_head(fields)
   return head
 end
 
-local function csv(look, fields, rows)
-  local module = require "eirun.gpu.fields"
+local function csv(look, options, with_head)
+  local module, fields = require "eirun.gpu.fields", options.fields
+  local rows = { with_head and csv_head(fields) or nil }
   for _, device in ipairs(look.devices) do
     local row = {}
-    for i, field in ipairs(fields) do row[i] = module.show(field, device, look) end
+    for i, field in ipairs(fields) do row[i] = module.show(field, device, look, options.nounits) end
     rows[#rows + 1] = row
   end
   return lines_of(rows)
@@ -139,9 +140,13 @@ local function as_json(look, fields)
   return json.encode { driver = look.driver, cuda = look.cuda, missing = look.missing, gpus = list } .. "\n"
 end
 
--- round: which look this is; csv has its head once, as nvidia-smi's loop.
+-- Which look this is counts for csv: it has its head once, as nvidia-smi's loop.
+local function wants_head(options, round)
+  return round == 1 and not options.noheader
+end
+
 local function show_list(look, options, round)
-  if options.output == "csv" then return csv(look, options.fields, { round == 1 and csv_head(options.fields) or nil }) end
+  if options.output == "csv" then return csv(look, options, wants_head(options, round)) end
   if options.output == "json" then return as_json(look, options.fields) end
   return heading(look) .. M.columns(device_rows(look, options.output == "wide")) .. M.columns(instance_rows(look))
 end
@@ -173,12 +178,15 @@ local process_columns = {
   { "pod", function(p) return p.pod or "" end },
 }
 
-local function process_csv(list, round)
-  local rows = { round == 1 and {} or nil }
+local function process_csv(list, options, round)
+  local rows = { wants_head(options, round) and {} or nil }
   for i, column in ipairs(rows[1] and process_columns or {}) do rows[1][i] = column[1] end
   for _, process in ipairs(list) do
     local row = {}
-    for i, column in ipairs(process_columns) do row[i] = tostring(column[2](process)) end
+    for i, column in ipairs(process_columns) do
+      local cell = tostring(column[2](process))
+      row[i] = options.nounits and cell:match "^(%d+) [%a%%]+$" or cell
+    end
     rows[#rows + 1] = row
   end
   return lines_of(rows)
@@ -192,7 +200,7 @@ end
 
 local function show_processes(look, options, round)
   local list = processes_of(look)
-  if options.output == "csv" then return process_csv(list, round) end
+  if options.output == "csv" then return process_csv(list, options, round) end
   if options.output == "json" then
     local json = require "eirun.core.json"
     for _, process in ipairs(list) do
