@@ -16,7 +16,7 @@
 
 enum { EVENTS = 32, DEAD_MAX = 256 };     // EVENTS: more would leave the server without work while they are read
 enum { SHELVE = 1, STOP = 2, BEGIN = 4 }; // what the loop's thread asks for
-static const int64_t gather_ns = 100000;  // see er_load_config: as much as a figure may be off
+static const int64_t gather_ns = 150000;  // see er_load_config
 static const int64_t look_ns = 250000000; // how often figures are gathered
 
 struct figures { // of a worker, beside its statistics
@@ -42,8 +42,9 @@ struct member {
     _Atomic bool finished, warmed;
     struct er_load_stats shelf;
     struct er_load_stats *target_shelves; // where there are several targets
-    pthread_mutex_t noting;               // guards the figures: the loop looks at them whenever anybody has some
-    struct figures figures;               // as of the shelf
+    struct figures figures;               // belong to the shelf
+    struct figures last;                  // set before `finished` is
+    struct figures seen;                  // the loop's own
     uint32_t *in_flight;                  // what this member has added to each second; a row a target after that
     size_t seconds;                       // of a row
 };
@@ -147,25 +148,22 @@ static void swap_all(struct member *member) {
     }
 }
 
-static void note_figures(struct member *member) {
-    const struct er_load_worker *worker = &member->worker;
-    pthread_mutex_lock(&member->noting);
-    member->figures = (struct figures){.in_flight = worker->in_flight,
-                                       .connections = worker->connections,
-                                       .capped = worker->capped,
-                                       .unsent = worker->unsent,
-                                       .aborted = worker->aborted,
-                                       .opened = worker->opened,
-                                       .starved = worker->starved,
-                                       .resent = worker->resent,
-                                       .ended = worker->ended,
-                                       .oldest = er_load_worker_oldest(worker)};
-    pthread_mutex_unlock(&member->noting);
+static struct figures figures_of(const struct er_load_worker *worker) {
+    return (struct figures){.in_flight = worker->in_flight,
+                            .connections = worker->connections,
+                            .capped = worker->capped,
+                            .unsent = worker->unsent,
+                            .aborted = worker->aborted,
+                            .opened = worker->opened,
+                            .starved = worker->starved,
+                            .resent = worker->resent,
+                            .ended = worker->ended,
+                            .oldest = er_load_worker_oldest(worker)};
 }
 
 static void shelve(struct member *member) {
     swap_all(member);
-    note_figures(member);
+    member->figures = figures_of(&member->worker);
     atomic_store_explicit(&member->shelved, true, memory_order_release);
     uv_async_send(&member->crew->async);
 }
@@ -239,7 +237,7 @@ static void *run_member(void *argument) {
     while (member->worker.phase != ER_LOAD_FINISHED) {
         turn(member, events);
     }
-    note_figures(member);
+    member->last = figures_of(&member->worker);
     atomic_store_explicit(&member->finished, true, memory_order_release);
     uv_async_send(&member->crew->async);
     sem_post(&member->halted); // from here on the statistics are the loop's; thousands of sockets take a while to close
@@ -250,11 +248,14 @@ static void *run_member(void *argument) {
 
 // ---- the loop's side
 
-static struct figures figures_of(struct member *member) {
-    pthread_mutex_lock(&member->noting);
-    struct figures figures = member->figures;
-    pthread_mutex_unlock(&member->noting);
-    return figures;
+// What a thread counted since its last shelf comes when it is collected: until then its seconds stay open.
+static const struct figures *see_figures(struct member *member) {
+    int64_t oldest = member->seen.oldest;
+    if (atomic_load_explicit(&member->finished, memory_order_acquire)) {
+        member->seen = member->last;
+        member->seen.oldest = member->collected ? member->last.oldest : oldest;
+    }
+    return &member->seen;
 }
 
 static void add_up(struct er_load_crew *crew) {
@@ -263,7 +264,7 @@ static void add_up(struct er_load_crew *crew) {
     lead->in_flight = lead->connections = 0;
     lead->capped = lead->unsent = lead->aborted = lead->opened = lead->starved = lead->resent = 0;
     for (size_t i = 0; i < crew->count; i++) {
-        const struct figures now = figures_of(&crew->members[i]), *figures = &now;
+        const struct figures *figures = see_figures(&crew->members[i]);
         lead->in_flight += figures->in_flight;
         lead->connections += figures->connections;
         lead->capped += figures->capped;
@@ -283,6 +284,7 @@ static void add_up(struct er_load_crew *crew) {
 
 static void take_shelf(struct member *member) {
     struct er_load_worker *lead = &member->load->worker;
+    member->seen = member->figures;
     er_load_stats_drain(&lead->stats, &member->shelf, member->in_flight);
     for (size_t i = 0; i < several(lead); i++) {
         er_load_stats_drain(&lead->pools[i].stats, &member->target_shelves[i],
@@ -317,6 +319,7 @@ static void collect(struct member *member) {
         take_shelf(member);
     }
     swap_all(member); // what came since
+    member->figures = member->last;
     take_shelf(member);
 }
 
@@ -386,7 +389,6 @@ static void release_member(struct member *member) {
         pthread_join(member->thread, NULL);
     }
     sem_destroy(&member->halted);
-    pthread_mutex_destroy(&member->noting);
     if (member->bell >= 0) {
         close(member->bell);
     }
@@ -508,7 +510,6 @@ static struct er_load_crew *new_crew(struct er_load *load, size_t count) {
     for (size_t i = 0; i < count; i++) {
         members[i].nap.epoll = members[i].bell = -1;
         sem_init(&members[i].halted, 0, 0);
-        pthread_mutex_init(&members[i].noting, NULL);
     }
     crew->async.data = crew;
     crew->load = load;

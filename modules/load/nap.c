@@ -7,7 +7,7 @@
 // An alarm of the kernel costs some 15 microseconds of CPU on a virtual machine, two and a half requests, and is 20 to
 // 80 late. So who waits for long wakes up early by as much as alarms are late, and stays awake until it is time, which
 // costs a share of a core that is bounded; and who waits for a moment is woken once, not by each answer too.
-static const int64_t moment_ns = 150000, long_ns = 300000, lead_max_ns = 150000;
+static const int64_t moment_ns = 250000, long_ns = 300000, lead_max_ns = 150000;
 enum { AWAKE_SHARE = 30, LATER = 4, EARLIER = 64 }; // one thirtieth of a core; how fast the lead follows what is seen
 static const int64_t credit_max_ns = 5000000;
 
