@@ -97,6 +97,7 @@ void er_hook_overrun(lua_State *L, lua_Debug *ar) {
     if (!rt->resumed_at) {
         rt->resumed_at = now;
     }
+    er_vm_grown(task->vm);
     er_interrupt_take(rt);
     if (rt->kind != ER_CLOCK_VIRTUAL) {
         er_timers_fire(rt);

@@ -204,6 +204,7 @@ static void resume(struct er_task *task) {
     if (rt->gc_stress) {
         lua_gc(task->co, LUA_GCCOLLECT);
     }
+    er_vm_grown(task->vm);
     task->started = true;
     task->state = ER_TASK_RUNNING;
     rt->current = task;

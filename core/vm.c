@@ -234,6 +234,7 @@ enum er_status er_vm_new(struct er_runtime *rt, const char *lua_dir, struct er_v
     vm->rt = rt;
     vm->lua_dir = lua_dir;
     *(struct er_vm **)lua_getextraspace(vm->L) = vm;
+    vm->young = !rt->gc_stress && lua_gc(vm->L, LUA_GCSTOP) == 0;
     lua_atpanic(vm->L, on_panic);
     lua_setwarnf(vm->L, warn, NULL);
     lua_pushcfunction(vm->L, set_up);
@@ -248,6 +249,16 @@ enum er_status er_vm_new(struct er_runtime *rt, const char *lua_dir, struct er_v
     rt->vms = vm;
     *out = vm;
     return ER_OK;
+}
+
+// A short run is over before it has any garbage worth looking for.
+enum { YOUNG_KB = 4096 };
+
+void er_vm_grown(struct er_vm *vm) {
+    if (vm->young && lua_gc(vm->L, LUA_GCCOUNT) > YOUNG_KB) {
+        vm->young = false;
+        lua_gc(vm->L, LUA_GCRESTART);
+    }
 }
 
 void er_vm_free(struct er_vm *vm) {

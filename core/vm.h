@@ -21,6 +21,7 @@ struct er_vm {
     size_t announcement_length;
     struct er_vm_waiter *waiters; // tasks of other states in vm:ready() or vm:stop()
     struct er_error reason;       // why its root was cancelled
+    bool young;                   // its collector waits until there is something to collect
 };
 
 struct er_vm *er_vm_of(lua_State *L);
@@ -38,6 +39,8 @@ bool er_vm_finished(const struct er_vm *vm);
 // After it finished: pushes what the root task returned or raised on vm->L; true when it returned. [-0, +1, m]
 bool er_vm_result(struct er_vm *vm);
 void er_vm_cancel(struct er_vm *vm, const char *why);
+// Between resumes, and now and then in a long one: starts the collector once the state has grown.
+void er_vm_grown(struct er_vm *vm);
 // Wakes the tasks of other states that wait for its announcement or its end.
 void er_vm_wake(struct er_vm *vm);
 // The text of an embedded module, nil when there is none of that name. [-0, +1, m]

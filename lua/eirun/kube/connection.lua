@@ -140,13 +140,15 @@ local function headers_of(self, call, identity)
   return headers
 end
 
--- Reads and watches share one HTTP/2 connection where the server offers it. Bodies are worth compressing on a line, not in memory.
+-- Reads and watches share one HTTP/2 connection where the server offers it; requests that come in turn (`shared.in_turn`) gain nothing
+-- from it and are spared its greeting. Bodies are worth compressing on a line, not in memory.
 local function request_of(self, call, identity)
   local query = wire.query(call.query)
   return {
     method = call.method or "GET", url = self.config.server .. call.path .. (query ~= "" and "?" .. query or ""),
     headers = headers_of(self, call, identity), body = call.body, timeout = call.timeout or 60, connect_timeout = 10,
-    http_version = is_tls(self) and "2" or nil, decompress = not settings.is_loopback(self.config.server) or nil, max_body = call.max_body,
+    http_version = is_tls(self) and not self.shared.in_turn and "2" or nil,
+    decompress = not settings.is_loopback(self.config.server) or nil, max_body = call.max_body,
   }
 end
 

@@ -223,6 +223,7 @@ local function raw(k8s, path)
 end
 
 return face.verb(function(k8s, options, words)
+  k8s.shared.in_turn = not options.watch
   if options.raw then return raw(k8s, options.raw) end
   local format = options.output == "name" and { kind = "name" } or print_.format(options.output)
   local list = options.filename and from_files(k8s, options) or face.wanted(k8s, words)
