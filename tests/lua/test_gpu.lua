@@ -251,6 +251,18 @@ t.test("gpu_top_and_watch_end_after_their_count", function()
   t.eq(lists, 2)
 end)
 
+t.test("gpu_that_goes_on_ends_when_nobody_reads_it", function()
+  for _, words in ipairs { "--watch=0.01 -o csv --query pstate", "top --watch=0.01", "topo --watch=0.01" } do
+    local result = assert(process.run { "/bin/sh", "-c", '"$0" gpu ' .. words .. " | head -n 1 >/dev/null", program, timeout = 10,
+      env = { EIRUN_FAKE_NVML = "devices=1", LD_LIBRARY_PATH = fakes .. "new" } })
+    t.match(result.stderr, "broken pipe", words)
+  end
+  local full = assert(process.run { "/bin/sh", "-c", '"$0" gpu -o csv > /dev/full', program, timeout = 10,
+    env = { EIRUN_FAKE_NVML = "devices=1", LD_LIBRARY_PATH = fakes .. "new" } })
+  t.eq(full.code, 1)
+  t.match(full.stderr, "no space left on device")
+end)
+
 t.test("gpu_takes_the_words_of_scripts_for_nvidia_smi", function()
   t.eq(answered("devices=1", { "--query-gpu=name,memory.used,power.draw,fan.speed", "--format=csv,noheader,nounits" }),
     "NVIDIA Fake 80GB, 19456, 123.46, 30\n")

@@ -81,6 +81,12 @@ local function usage(text)
   require("eirun.errors").raise("invalid", text, { code = "usage" })
 end
 
+---Writes to standard output. Raises where nobody reads it any more, or the disk is full: what goes on for ever would go on for nobody.
+---@param text string
+function M.say(text)
+  require("eirun.errors").check(require("eirun.core.term").write(1, text))
+end
+
 ---A number of seconds among the options. Raises wrong usage.
 ---@param options table
 ---@param key string
@@ -184,7 +190,7 @@ function M.run(options, left)
     if round == 1 then M.tell_missing(look) end
     if #look.devices > 0 or data then
       local text = view(look, options, round)
-      term.write(1, live and "\27[H\27[J" .. text or text)
+      M.say(live and "\27[H\27[J" .. text or text)
     end
   until round >= again or #look.devices == 0
   return require("eirun.core.gpu").leave(0)

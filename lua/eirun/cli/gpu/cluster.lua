@@ -161,8 +161,8 @@ end
 
 local function show(view, options)
   local term = require "eirun.core.term"
-  if options.output == "json" then return term.write(1, as_json(view)) end
-  term.write(1, options.output == "csv" and as_csv(view) or as_text(view, options.output == "wide"))
+  if options.output == "json" then return gpu_cli.say(as_json(view)) end
+  gpu_cli.say(options.output == "csv" and as_csv(view) or as_text(view, options.output == "wide"))
   for _, note in ipairs(view.notes) do term.write(2, "eirun: " .. note .. "\n") end
 end
 
@@ -201,7 +201,7 @@ function M.run(options, words)
     view = require("eirun.gpu").cluster(k8s, { source = options.source ~= "auto" and options.source or nil, port = options.port,
       deadline = deadline, parallel = options.parallel })
     keep_jobs_of(view, options.namespace)
-    if live then require("eirun.core.term").write(1, "\27[H\27[J") end
+    if live then gpu_cli.say "\27[H\27[J" end
     show(view, options)
   until round >= again
   return options.check and gpu_cli.verdict(view.findings) or 0

@@ -50,12 +50,12 @@ function M.run(options, words)
   local events <close> = require("eirun.gpu").events { kinds = kinds }
   term.write(2, ("listening to %d GPU%s\n"):format(events.devices, events.devices == 1 and "" or "s"))
   local wire, write = require "eirun.wire", line[options.output or "text"]
-  if options.output == "csv" then term.write(1, "time, kind, gpu, uuid, xid, text\n") end
+  if options.output == "csv" then gpu_cli.say("time, kind, gpu, uuid, xid, text\n") end
   local ends, left = seconds and task.now() + seconds, options.count or math.huge
   while left > 0 and not (ends and task.now() >= ends) do
     local event = events:next(ends and math.max(0.001, ends - task.now()))
     if event then
-      term.write(1, write(event, wire.iso(event.at)))
+      gpu_cli.say(write(event, wire.iso(event.at)))
       left = left - 1
     end
   end

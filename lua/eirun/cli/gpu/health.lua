@@ -46,7 +46,7 @@ end
 ---@return integer exit_code
 function M.run(options, words)
   gpu_cli.check(options, words, 0)
-  local gpu, os_core, term = require "eirun.gpu", require "eirun.core.os", require "eirun.core.term"
+  local gpu, os_core = require "eirun.gpu", require "eirun.core.os"
   local opts = { timeout = gpu_cli.seconds(options, "timeout", 5), required = options.require, processes = true }
   local seconds, events, before = gpu_cli.seconds(options, "for"), nil, nil
   if seconds then events, before = listen(gpu, seconds, opts) end
@@ -55,9 +55,9 @@ function M.run(options, words)
   local findings = gpu.health { look = look, events = events, before = before,
     node = options.node or os_core.getenv "NODE_NAME" or os_core.hostname() }
   if options.output == "json" then
-    term.write(1, as_json(findings, look))
+    gpu_cli.say(as_json(findings, look))
   elseif #look.devices > 0 then
-    term.write(1, as_text(findings, look))
+    gpu_cli.say(as_text(findings, look))
   end
   return gpu_cli.verdict(findings)
 end

@@ -75,7 +75,7 @@ function M.run(options, words)
   if options.listen then return serve(options.listen, opts) end
   local text, look = text_of(opts, { xids = {}, nvlinks = {} })
   gpu_cli.tell_missing(look)
-  require("eirun.core.term").write(1, text)
+  gpu_cli.say(text)
   return 0
 end
 
