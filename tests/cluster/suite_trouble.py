@@ -122,6 +122,47 @@ def an_expired_token_is_told_and_its_file_read_again(plane, folder):
     check(bad.returncode == 1 and "Unauthorized" in bad.stderr, f"{bad.returncode}: {bad.stderr}")
 
 
+# Seconds: for so long a real server takes a token after its end, and for so long it remembers one that it took.
+LEEWAY, REMEMBERED = 60, 10
+
+
+def a_token_file_is_read_again_while_a_process_runs(plane, folder):
+    ns = namespace(plane, "renewed")
+    kubectl(plane, "create", "rolebinding", "edit", "-n", ns, "--clusterrole=edit", f"--serviceaccount={ns}:default")
+    kubectl(plane, "create", "configmap", "seen", "-n", ns)
+    token, log, job = (f"{folder}/renewed.{name}" for name in ("token", "log", "json"))
+    plane.write_kubeconfig(f"{folder}/renewed.kubeconfig", {"tokenFile": token}, ns)
+    plane.write(job, json.dumps({"kubeconfig": f"{folder}/renewed.kubeconfig", "namespace": ns, "map": "seen", "log": log}))
+    plane.write(log, "")
+
+    def told(count):
+        def probe():
+            with open(log) as file:
+                lines = file.read().splitlines()
+            return lines if len(lines) >= count else None
+        return eventually(f"line {count} of {log}", probe, seconds=60)
+
+    def lasting(seconds):
+        return account_token(plane, ns, int(time.time()) + seconds - LEEWAY)
+    first_ends = time.time() + 3
+    plane.write(token, lasting(3))
+    run = subprocess.Popen([EIRUN, "test", f"{PLAYBOOKS}/token_file.lua"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, env={**os.environ, "EIRUN_TOKEN_JOB": job, "EIRUN_TEST_SECONDS": "170"})
+    try:
+        told(1)
+        plane.write(token, lasting(20))  # before the first ends: nothing is refused
+        refused = told(2)  # the second has ended, and no third is there
+        check(time.time() > first_ends + REMEMBERED + 5, f"the second token was never used: {refused}")
+        plane.write(token, lasting(3600))
+        lines = told(3)
+        check(lines[0] == lines[2] == "read" and lines[1].startswith("denied: ") and "Unauthorized" in lines[1], f"told {lines}")
+        check("eyJ" not in lines[1], "the token is shown")
+    finally:
+        plane.write(f"{log}.end", "")
+        said = run.communicate(timeout=30)[0]
+    check(run.returncode == 0, said)
+
+
 FLOW = "flowcontrol.apiserver.k8s.io/v1"
 
 
@@ -208,5 +249,6 @@ def a_namespace_stuck_in_deletion_is_told_with_what_holds_it(plane, folder):
 
 
 TESTS = [a_conflict_names_the_field_and_its_owner, what_admission_denies_is_told_in_its_words, too_many_requests_are_waited_out,
-         an_expired_token_is_told_and_its_file_read_again, a_namespace_stuck_in_deletion_is_told_with_what_holds_it,
+         an_expired_token_is_told_and_its_file_read_again, a_token_file_is_read_again_while_a_process_runs,
+         a_namespace_stuck_in_deletion_is_told_with_what_holds_it,
          an_api_server_that_is_killed_meanwhile_costs_nothing, the_main_job_outlives_an_api_server, a_watch_behind_a_compaction_lists_again]
