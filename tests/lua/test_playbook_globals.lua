@@ -40,6 +40,15 @@ t.test("a_module_that_has_no_public_face_is_refused_too", function()
   end)
 end)
 
+t.test("the_sandboxs_own_modules_are_refused_and_a_file_of_that_name_is_not", function()
+  run({ ["book.lua"] = book 'local world = require "sandbox.world"' }, {}, function(result)
+    t.match(result.stderr, "book%.lua:2: require: 'sandbox%.world' is the sandbox's own: require \"eirun%.sandbox\"")
+  end)
+  run({ ["book.lua"] = book('local mine = require "sandbox"', 'p:note(mine)'), ["sandbox.lua"] = 'return "my own"' }, {}, function(result)
+    t.match(result.stdout, "my own")
+  end)
+end)
+
 local ways = {
   step = book(nil, 'p:step("a", function() require "eirun.core.fs" end)'),
   protected = book 'local ok = pcall(require, "eirun.core.fs") assert(not ok, "got it")  error "as it should be"',

@@ -16,16 +16,19 @@ local instead = {
   os = "use os.getenv and its like", term = "use print, or p:note and p:report",
 }
 
----`require` without the host's modules.
+---`require` without the host's modules and the sandbox's.
 ---@param require_as fun(name: string): any
 ---@return fun(name: string): any
----The function raises kind "invalid", with the playbook's line, for a module of the host.
+---The function raises kind "invalid", with the playbook's line, for one of those.
 function M.guarded(require_as)
   return function(name)
     local core = type(name) == "string" and name:match "^eirun%.core%.(.+)$"
     if core then
       local advice = public[core] and ('require "%s"'):format(public[core]) or instead[core] or "a playbook cannot have it"
       spec.fail("require", ("'%s' is the library's own: %s"):format(name, advice))
+    end
+    if type(name) == "string" and name:find "^sandbox%." then
+      spec.fail("require", ("'%s' is the sandbox's own: require \"eirun.sandbox\""):format(name))
     end
     return require_as(name)
   end
