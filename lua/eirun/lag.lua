@@ -108,8 +108,7 @@ function lag.parse(text)
     elseif lag.facts[name] then
       seconds[name] = value
     else
-      local near = require("eirun.spec").nearest(name, lag.facts)
-      bad(text, ("no delay is called '%s'%s"):format(name, near and (", did you mean '%s'?"):format(near) or ""))
+      bad(text, ("no delay is called '%s'%s"):format(name, require("eirun.spec").advice(name, lag.facts)))
     end
   end
   return factor, seconds

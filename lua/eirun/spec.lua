@@ -40,6 +40,16 @@ function M.nearest(word, known)
   return best and best_distance <= math.max(#word <= 4 and 1 or 2, #word // 3) and best or nil
 end
 
+---The end of a sentence about a word that nobody knows: the nearest known one as a question, or nothing.
+---@param word any only text is compared
+---@param known table<string, any> the known words are its keys
+---@return string
+---Example: `"no such field" .. spec.advice("lables", { labels = true })` is `no such field, did you mean 'labels'?`. Raises nothing.
+function M.advice(word, known)
+  local near = type(word) == "string" and M.nearest(word, known)
+  return near and (", did you mean '%s'?"):format(near) or ""
+end
+
 -- Is this chunk one of the library's own? Embedded ones are called "@eirun/kube.lua", those of --lua-dir end so.
 local function is_ours(source)
   local path = source:match("^@.-(eirun/[%w_/]+)%.lua$")
@@ -110,8 +120,7 @@ function M.check(what, spec, rules)
   for _, key in ipairs(given) do
     local rule = rules[key]
     if not rule then
-      local near = type(key) == "string" and M.nearest(key, rules)
-      invalid(what, ("unknown field '%s'%s"):format(tostring(key), near and ", did you mean '" .. near .. "'?" or ""), key)
+      invalid(what, ("unknown field '%s'%s"):format(tostring(key), M.advice(key, rules)), key)
     end
     check_value(what, key, spec[key], rule)
   end

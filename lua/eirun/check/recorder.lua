@@ -96,8 +96,7 @@ local function wrap_function(fn, call)
 end
 
 local function no_field(name, key, fields)
-  local near = type(key) == "string" and spec.nearest(key, fields)
-  spec.fail(name, ("has no field '%s'%s"):format(tostring(key), near and (", did you mean '%s'?"):format(near) or ""))
+  spec.fail(name, ("has no field '%s'%s"):format(tostring(key), spec.advice(key, fields)))
 end
 
 local function unknown_field(class, key)

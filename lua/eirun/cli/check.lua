@@ -45,9 +45,8 @@ local function check_globals(path, findings)
       findings[#findings + 1] = { text = ("%s:%d: assignment to the undeclared variable '%s': write `local %s`"):format(
         path, use.line, use.name, use.name) }
     elseif seen[use.name] == nil then
-      local near = spec.nearest(use.name, seen)
       findings[#findings + 1] = { text = ("%s:%d: undefined variable '%s'%s"):format(path, use.line, use.name,
-        near and (", did you mean '%s'?"):format(near) or "") }
+        spec.advice(use.name, seen)) }
     end
   end
 end
@@ -58,9 +57,7 @@ local function watched(book, values, read)
     __index = function(_, name)
       read[name] = true
       if not book.args[name] then
-        local near = type(name) == "string" and spec.nearest(name, book.args)
-        spec.fail("argument", ("the playbook declares no argument '%s'%s"):format(
-          tostring(name), near and (", did you mean '%s'?"):format(near) or ""))
+        spec.fail("argument", ("the playbook declares no argument '%s'%s"):format(tostring(name), spec.advice(name, book.args)))
       elseif values[name] == nil and book.args[name].required then
         return unknown
       end

@@ -60,8 +60,7 @@ local function known(word)
     if row[1] == word then return true end
     set[row[1]] = true
   end
-  local near = require("eirun.spec").nearest(word, set)
-  usage(("'eirun cloud %s' is not known%s"):format(word, near and (", did you mean '%s'?"):format(near) or ""))
+  usage(("'eirun cloud %s' is not known%s"):format(word, require("eirun.spec").advice(word, set)))
 end
 
 ---@param options table

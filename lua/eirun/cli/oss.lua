@@ -99,9 +99,8 @@ local function find(word)
     known[row[1]] = true
     if row[1] == word then return row end
   end
-  local near = word and require("eirun.spec").nearest(word, known)
   usage(not word and "oss what? eirun oss --help lists the words"
-    or ("oss knows no '%s'%s"):format(word, near and (", did you mean '%s'?"):format(near) or ""))
+    or ("oss knows no '%s'%s"):format(word, require("eirun.spec").advice(word, known)))
 end
 
 -- An option that a word would pass over in silence is a mistake.

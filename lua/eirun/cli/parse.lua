@@ -55,8 +55,7 @@ local function store(into, option, value)
 end
 
 local function unknown(word, known)
-  local near = spec.nearest(word, known)
-  usage(("unknown option '%s'%s"):format(word, near and (", did you mean '%s'?"):format(near) or ""))
+  usage(("unknown option '%s'%s"):format(word, spec.advice(word, known)))
 end
 
 -- "--output=yaml" and "-oyaml" hold the value in the same word.

@@ -50,9 +50,8 @@ M.verb = {
 function M.run(_, given)
   local names = {}
   for _, entry in ipairs(M.parts) do names[entry.name] = true end
-  local near = given[1] and require("eirun.spec").nearest(given[1], names)
-  require("eirun.errors").raise("invalid", given[1] and ("serve has no verb '%s'%s"):format(given[1],
-    near and (", did you mean '%s'?"):format(near) or "") or "which verb? `eirun serve --help` lists them", { code = "usage" })
+  local text = given[1] and ("serve has no verb '%s'%s"):format(given[1], require("eirun.spec").advice(given[1], names))
+  require("eirun.errors").raise("invalid", text or "which verb? `eirun serve --help` lists them", { code = "usage" })
 end
 
 return M

@@ -186,9 +186,8 @@ local function check_names(book, values, source)
   table.sort(names)
   for _, name in ipairs(names) do
     if not book.args[name] then
-      local near = spec.nearest(name, book.args)
       errors.raise("invalid", ("%s: the playbook '%s' has no argument '%s'%s"):format(source, book.name, name,
-        near and (", did you mean '%s'?"):format(near) or ""), { code = "usage" })
+        spec.advice(name, book.args)), { code = "usage" })
     end
   end
 end
