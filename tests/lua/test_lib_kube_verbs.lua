@@ -310,3 +310,24 @@ t.test("a_node_that_nobody_measured_is_shown_without_figures", function()
     .. "b      1501m        37%         256Mi           25%         \n"
     .. "a      <unknown>    <unknown>   <unknown>       <unknown>   \n", "" })
 end)
+
+t.test("a_server_that_never_answered_is_told_of_soon_and_one_that_did_is_waited_for", function()
+  local began = task.now()
+  local process, fs = require "eirun.core.process", require "eirun.core.fs"
+  local result = assert(process.run { assert(fs.realpath "/proc/self/exe"), "kube", "get", "po", "--server", "http://127.0.0.1:1",
+    timeout = 20, clear_env = true, env = { HOME = "/nowhere", PATH = "/usr/bin" } })
+  t.match(result.stderr, "^Unable to connect to the server: .*127%.0%.0%.1:1: connection refused\n$")
+  t.ok(result.code == 1 and task.now() - began < 3, "it took " .. task.now() - began)
+  local count = 0
+  fake.with(function()
+    count = count + 1
+    if count > 1 and count < 4 then return "abort" end
+    return 200, list_of()
+  end, function(url)
+    local k8s = connect(url)
+    k8s.shared.impatient = true
+    k8s:list "Pod"
+    k8s:list "Pod"
+  end)
+  t.eq(count, 4)
+end)

@@ -207,9 +207,15 @@ end
 function Client:call(call)
   local policy = { idempotent = call.idempotent ~= false and (call.method or "GET") ~= "POST", base = 0.5, cap = 10,
     attempts = call.attempts, deadline = not call.attempts and task.now() + TOTAL_SECONDS or nil }
-  return errors.check(http.retry(policy, function()
+  local shared = self.shared
+  return errors.check(http.retry(policy, function(n)
     local reply, err = attempt(self, call, "request")
-    if not reply then return nil, err end
+    if not reply then
+      -- A person waits for the first answer: one who never answered is told at once.
+      if shared.impatient and not shared.answered and n > 1 then err.retryable = false end
+      return nil, err
+    end
+    shared.answered = true
     note_warnings(self, reply)
     if reply.status < 300 then return decode(call, reply) end
     local failed = failure(call, reply)

@@ -46,6 +46,7 @@ end
 function M.connect(options)
   local k8s, session = (options.sandbox and sandbox_client or outside_client)(options)
   if options.namespace then k8s = k8s:namespace(options.namespace) end
+  k8s.shared.impatient = true
   k8s.shared.on_warning = function(text) M.note("Warning: " .. text) end
   return k8s, session
 end
