@@ -26,6 +26,7 @@ endforeach()
 # on others the libraries are linked as usual.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
     set(EIRUN_LAZY ON)
+    option(EIRUN_OWN_TLS "OpenSSL as part of the program: what talks to a server starts 1.2 ms sooner; its updates need a new build" ON)
     find_library(CURL_STATIC libcurl.a REQUIRED) # its shared sibling brings thirty libraries, most for what is no HTTP
 endif()
 foreach(package OPENSSL SQLITE ISAL NGHTTP2)
@@ -35,6 +36,11 @@ foreach(package OPENSSL SQLITE ISAL NGHTTP2)
         target_link_libraries(lazy_${package} INTERFACE PkgConfig::${package})
     endif()
 endforeach()
+if(EIRUN_OWN_TLS)
+    find_library(SSL_STATIC libssl.a REQUIRED)
+    find_library(CRYPTO_STATIC libcrypto.a REQUIRED)
+    target_link_libraries(lazy_OPENSSL INTERFACE ${SSL_STATIC} ${CRYPTO_STATIC} Threads::Threads ${CMAKE_DL_LIBS})
+endif()
 
 # lua-cjson goes into the program: playbooks may require it, and the machine that runs them need not have it.
 find_library(CJSON_STATIC liblua5.4-cjson.a REQUIRED)

@@ -39,6 +39,9 @@ static const struct {
 #define ER_LAZY(library, name) {#name, library},
 #include "lazy.def"
 #include "lazy_curl.def"
+#ifndef EIRUN_OWN_TLS
+#include "lazy_openssl.def"
+#endif
 #undef ER_LAZY
 };
 
@@ -80,6 +83,9 @@ __asm__(".text\n"
     "1: .quad 2b\n"
 #include "lazy.def"
 #include "lazy_curl.def"
+#ifndef EIRUN_OWN_TLS
+#include "lazy_openssl.def"
+#endif
 #undef ER_LAZY
         ".text\n");
 
