@@ -10,7 +10,7 @@ local http = {}
 ---@field key_pem? string|eirun.Secret
 ---@field tls_server_name? string name to send and to verify instead of the URL's host
 ---@field verify? boolean default true; false takes any certificate
----@field proxy? string URL, "" for none; default: the environment's http_proxy, https_proxy, no_proxy
+---@field proxy? string URL, whatever no_proxy says, "" for none; default: the environment's http_proxy, https_proxy, no_proxy
 ---@field user_agent? string default "eirun"
 ---@field max_connections? integer default 128: requests and streams under way; more wait their turn
 
