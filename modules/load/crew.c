@@ -458,6 +458,9 @@ static bool init_shelves(struct member *member, const struct er_load_config *con
     member->target_shelves = er_calloc(targets + 1, sizeof *member->target_shelves);
     bool ready =
         member->in_flight && member->target_shelves && init_shelf(&member->shelf, &member->worker.stats, config);
+    if (ready) {
+        er_load_stats_touch(&member->shelf);
+    }
     for (size_t i = 0; ready && i < targets; i++) {
         ready = init_shelf(&member->target_shelves[i], &member->worker.pools[i].stats, config);
     }

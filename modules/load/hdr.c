@@ -61,6 +61,8 @@ void er_hdr_reset(struct er_hdr *hdr) {
     hdr->sum = 0;
 }
 
+void er_hdr_touch(struct er_hdr *hdr) { memset(hdr->counts, 0, hdr->length * sizeof *hdr->counts); }
+
 void er_hdr_record(struct er_hdr *hdr, uint64_t value) {
     hdr->counts[index_of(hdr, clamped(value))]++;
     hdr->min = hdr->total == 0 || value < hdr->min ? value : hdr->min;

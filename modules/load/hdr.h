@@ -23,6 +23,8 @@ struct er_hdr {
 enum er_status er_hdr_init(struct er_hdr *hdr, unsigned digits);
 void er_hdr_release(struct er_hdr *hdr); // may run twice
 void er_hdr_reset(struct er_hdr *hdr);
+// All its pages are there from now on: it will not grow. To be called while it is empty.
+void er_hdr_touch(struct er_hdr *hdr);
 
 void er_hdr_record(struct er_hdr *hdr, uint64_t value);
 // Adds the counts of `from`, which has the same digits.

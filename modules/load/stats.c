@@ -48,6 +48,14 @@ enum er_status er_load_stats_init(struct er_load_stats *stats, const struct er_l
     return ER_NO_MEMORY;
 }
 
+void er_load_stats_touch(struct er_load_stats *stats) {
+    stats->touched = true;
+    er_hdr_touch(&stats->lateness);
+    for (size_t i = 0; i < stats->slice_count; i++) {
+        er_hdr_touch(&stats->slices[i].latency);
+    }
+}
+
 static void free_hdr(struct er_hdr *hdr) {
     if (hdr) {
         er_hdr_release(hdr);
@@ -123,6 +131,9 @@ static struct er_hdr *spare_hdr(struct er_load_stats *stats) {
     if (hdr && er_hdr_init(hdr, 3) != ER_OK) {
         er_free(hdr);
         return NULL;
+    }
+    if (hdr && stats->touched) {
+        er_hdr_touch(hdr);
     }
     return hdr;
 }

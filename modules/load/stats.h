@@ -65,6 +65,7 @@ struct er_load_stats {
     size_t second_used;    // seconds that saw anything
     size_t second_settled; // before it no answer is outstanding
     size_t second_low;     // the first that changed since the last drain
+    bool touched;          // see er_load_stats_touch
     bool keep_live;        // somebody else settles: see er_load_stats_drain
     size_t second_noted;   // up to it `in_flight` is known
     size_t in_flight;
@@ -80,6 +81,8 @@ struct er_load_stats {
 // `slices` beyond the whole plan: from and to are read. ER_NO_MEMORY.
 enum er_status er_load_stats_init(struct er_load_stats *stats, const struct er_load_slice *slices, size_t count,
                                   int64_t length);
+// Its histograms take all their memory at once, 188 KB each, so that a long run does not grow. To be called at first.
+void er_load_stats_touch(struct er_load_stats *stats);
 void er_load_stats_release(struct er_load_stats *stats); // may run twice
 
 void er_load_stats_planned(struct er_load_stats *stats, int64_t planned);

@@ -89,6 +89,7 @@ enum er_status er_load_worker_init(struct er_load_worker *worker, const struct e
     worker->sample_left = config->sample_every;
     if (er_load_stats_init(&worker->stats, config->slices, config->slice_count, length) == ER_OK &&
         init_pools(worker, length) == ER_OK) {
+        er_load_stats_touch(&worker->stats); // those of single targets may be many: they take what they need
         return ER_OK;
     }
     er_load_worker_release(worker);
