@@ -36,6 +36,7 @@ static void release(struct er_http_client *client) {
     er_free(client->ca_pem);
     er_free(client->cert_pem);
     er_free_secret(client->key_pem, client->key_pem_length);
+    er_http_identity_release(&client->identity);
     er_free(client);
 }
 
@@ -54,6 +55,7 @@ enum er_status er_http_client_new(struct er_runtime *rt, const struct er_http_op
     }
     client->rt = rt;
     client->curl = curl;
+    er_http_identity_init(client);
     for (size_t i = 0; i < ER_HTTP_POOLS; i++) {
         er_http_pool_init(client, &client->pools[i]);
     }
@@ -61,13 +63,15 @@ enum er_status er_http_client_new(struct er_runtime *rt, const struct er_http_op
     return ER_OK;
 }
 
-static void on_handle_closed(uv_handle_t *handle) {
-    struct er_http_pool *pool = handle->data;
-    struct er_http_client *client = pool->client;
+static void count_closed(struct er_http_client *client) {
     if (--client->closing == 0) {
         release(client);
     }
 }
+
+static void on_handle_closed(uv_handle_t *handle) { count_closed(((struct er_http_pool *)handle->data)->client); }
+
+static void on_spare_closed(uv_handle_t *handle) { count_closed(handle->data); }
 
 void er_http_client_free(struct er_http_client *client) {
     while (client->waiting.first) {
@@ -79,7 +83,8 @@ void er_http_client_free(struct er_http_client *client) {
     for (size_t i = 0; i < client->idle_count; i++) {
         client->curl->easy_cleanup(client->idle[i]);
     }
-    client->closing = 2 * ER_HTTP_POOLS;
+    client->closing = 2 * ER_HTTP_POOLS + 1;
+    uv_close((uv_handle_t *)&client->spare_time, on_spare_closed);
     for (size_t i = 0; i < ER_HTTP_POOLS; i++) {
         er_http_pool_close(&client->pools[i], on_handle_closed);
     }

@@ -154,6 +154,12 @@ void er_http_explain(struct er_transfer *t, CURLcode code) {
     if (!t->connected && explain_refusal(t)) {
         return;
     }
+    if (!t->connected && t->client->identity.bad) {
+        er_fail(&t->reply.error, ER_INVALID,
+                "cannot connect to %s:%u: the client's certificate and its key are no PEM that belongs together",
+                t->place.host, t->place.port);
+        return;
+    }
     const struct meaning *meaning = meaning_of(code);
     char reason[CURL_ERROR_SIZE], proxy[300];
     name_proxy(t, proxy, sizeof proxy);

@@ -59,6 +59,14 @@ struct er_transfers {
     struct er_transfer *first, *last;
 };
 
+// What cert_pem and key_pem hold, once it was read.
+struct er_http_identity {
+    bool was_read, bad;
+    struct x509_st *certificate;
+    struct stack_st_X509 *chain;
+    struct evp_pkey_st *key;
+};
+
 struct er_http_client {
     struct er_runtime *rt;
     const struct er_curl *curl;
@@ -72,8 +80,17 @@ struct er_http_client {
     char *ca_file, *tls_server_name, *proxy, *user_agent;
     char *ca_pem, *cert_pem, *key_pem;
     size_t ca_pem_length, cert_pem_length, key_pem_length;
+    struct er_http_identity identity;
+    uv_idle_t spare_time; // to read it in
     bool insecure;
 };
+
+// http_identity.c
+struct ssl_ctx_st;
+void er_http_identity_init(struct er_http_client *client);
+bool er_http_identity_is_ours(const struct er_transfer *t); // else curl gets the PEM texts
+void er_http_identity_offer(struct er_transfer *t, struct ssl_ctx_st *context);
+void er_http_identity_release(struct er_http_identity *identity);
 
 // http_pool.c
 void er_http_pool_init(struct er_http_client *client, struct er_http_pool *pool);

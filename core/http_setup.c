@@ -175,6 +175,9 @@ static void set_way(struct setter *s, struct er_transfer *t) {
 static CURLcode on_ssl_context(CURL *easy, void *context, void *transfer) {
     (void)easy;
     struct er_transfer *t = transfer;
+    if (er_http_identity_is_ours(t)) {
+        er_http_identity_offer(t, context);
+    }
     X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(context), (time_t)(er_now(t->client->rt) / 1000000000));
     return CURLE_OK;
 }
@@ -199,8 +202,10 @@ static void set_tls(struct setter *s, struct er_transfer *t) {
         SET(s, CURLOPT_CAINFO, client->ca_file);
     }
     set_blob(s, CURLOPT_CAINFO_BLOB, client->ca_pem, client->ca_pem_length);
-    set_blob(s, CURLOPT_SSLCERT_BLOB, client->cert_pem, client->cert_pem_length);
-    set_blob(s, CURLOPT_SSLKEY_BLOB, client->key_pem, client->key_pem_length);
+    if (!er_http_identity_is_ours(t)) {
+        set_blob(s, CURLOPT_SSLCERT_BLOB, client->cert_pem, client->cert_pem_length);
+        set_blob(s, CURLOPT_SSLKEY_BLOB, client->key_pem, client->key_pem_length);
+    }
 }
 
 enum er_status er_http_set_options(struct er_transfer *t) {

@@ -232,6 +232,25 @@ t.test("client_shows_its_certificate", function()
   end, { client_ca_pem = ca.cert_pem, client_required = true })
 end)
 
+-- Without a proxy it is read once, beside the first handshake.
+t.test("client_shows_its_certificate_on_each_connection", function()
+  local ca = authority()
+  local mine, other = certificate(ca, { "eirun" }, 0, true), certificate(ca, { "eirun" }, 0, true)
+  serving_tls(ca, certificate(ca, { "127.0.0.1" }), {}, function(_, base)
+    local known <close> = assert(http.client { ca_pem = ca.cert_pem, cert_pem = mine.cert_pem, key_pem = mine.key_pem, proxy = "" })
+    task.map({ 1, 2, 3 }, function() t.eq(assert(known:request { url = base, expect_close = true }).status, 200) end)
+    t.eq(assert(known:request { url = base }).status, 200)
+    for _, bad in ipairs { { mine.cert_pem, other.key_pem }, { mine.cert_pem, "x" }, { "x", mine.key_pem } } do
+      local mixed <close> = assert(http.client { ca_pem = ca.cert_pem, cert_pem = bad[1], key_pem = bad[2], proxy = "" })
+      for _ = 1, 2 do
+        local _, err = mixed:request { url = base }
+        t.eq(err.kind, "invalid")
+        t.match(err.message, "^cannot connect to 127%.0%.0%.1:%d+: the client's certificate and its key")
+      end
+    end
+  end, { client_ca_pem = ca.cert_pem, client_required = true })
+end)
+
 -- Many at once
 
 t.test("no_more_requests_run_at_once_than_allowed", function()
