@@ -14,7 +14,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { EVENTS = 32, DEAD_MAX = 256 };     // EVENTS: more would leave the server without work while they are read
+enum { EVENTS = 8, DEAD_MAX = 256 };      // EVENTS: more would leave the server without work while they are read
 enum { SHELVE = 1, STOP = 2, BEGIN = 4 }; // what the loop's thread asks for
 static const int64_t gather_ns = 150000;  // see er_load_config
 static const int64_t look_ns = 250000000; // how often figures are gathered
