@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import threading
 
 import controlplane
@@ -56,11 +57,11 @@ class Control(http.server.BaseHTTPRequestHandler):
 
     @staticmethod
     def restart(plane, _):
-        plane.restart_one("kube-apiserver")
+        plane.restart_one("kube-apiserver", signal.SIGKILL)  # one that is asked to end waits for those who watch
 
     @staticmethod
     def compact(plane, _):
-        plane.stop_one("kube-apiserver")
+        plane.stop_one("kube-apiserver", signal.SIGKILL)
         plane.compact()
         plane.start_one("kube-apiserver")
 
@@ -70,7 +71,7 @@ class Control(http.server.BaseHTTPRequestHandler):
         for name in ("kube-apiserver", "kube-controller-manager"):
             flags = {**FLAGS.get(name, {}), **wanted.get(name, {})}
             if flags != plane.flags.get(name, {}):
-                plane.restart_one(name, flags=flags)
+                plane.restart_one(name, signal.SIGKILL, flags)
 
 
 @contextlib.contextmanager

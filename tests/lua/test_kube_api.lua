@@ -302,12 +302,12 @@ end)
 
 t.test("the_past_is_kept_for_five_minutes", function()
   local plane = lib.new()
+  local store, r = plane.kube.store, plane.kube.registry.resources.configmaps
   local first = plane:ok("POST", CONFIGMAPS, cm("a"))
   local function change(times)
     for i = 1, times do plane:patch("merge", CONFIGMAPS .. "/a", { data = { n = tostring(i) } }) end
   end
   change(500)
-  local store, r = plane.kube.store, plane.kube.registry.resources.configmaps
   t.eq(#store:since(r, tonumber(first.metadata.resourceVersion)), 500)
   plane:advance(400)
   change(1000)
