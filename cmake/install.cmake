@@ -27,7 +27,7 @@ set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-# Opened at run time, so shlibdeps does not see them.
-set(CPACK_DEBIAN_PACKAGE_DEPENDS "libcurl4, libssl3, libsqlite3-0, libisal2, libnghttp2-14")
+# What shlibdeps does not see: libraries that are opened at run time, those of libcurl's among them, and packed relocations.
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "libc6 (>= 2.36), libcurl4, libsqlite3-0, libisal2, libnghttp2-14")
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 include(CPack)
