@@ -359,10 +359,14 @@ static bool loop_is_open(const struct er_load_worker *worker, int64_t now) {
     return loops(worker) && now < loop_end(worker);
 }
 
+static uint64_t loop_index(const struct er_load_worker *worker) {
+    size_t step = worker->config.step ? worker->config.step : 1;
+    return worker->looped * step + worker->config.first;
+}
+
 // One request of a closed loop: planned when it can be sent. False when there is none to be had.
 static bool send_looped(struct er_load_worker *worker, int64_t now) {
-    size_t step = worker->config.step ? worker->config.step : 1;
-    uint64_t index = worker->looped * step + worker->config.first;
+    uint64_t index = loop_index(worker);
     size_t target = target_of_turn(worker, index);
     struct er_load_request own;
     if (er_load_full(worker, target) || !next_request(worker, now, &own)) {
@@ -458,9 +462,16 @@ static void expire(struct er_load_worker *worker, int64_t now) {
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
+static int64_t later(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Where every connection is busy, the next that is not wakes it.
+static bool can_loop(const struct er_load_worker *worker) {
+    return worker->missing && !er_load_full(worker, target_of_turn(worker, loop_index(worker)));
+}
+
 static int64_t next_of_loop(const struct er_load_worker *worker) {
     int64_t at = worker->hungry && worker->hungry_at > worker->loop_at ? worker->hungry_at : worker->loop_at;
-    at = worker->missing && loop_is_open(worker, at) ? at : INT64_MAX;
+    at = can_loop(worker) && loop_is_open(worker, later(at, er_load_worker_elapsed(worker))) ? at : INT64_MAX;
     if (worker->think_count && loop_is_open(worker, worker->thinking[worker->think_first])) {
         at = earlier(at, worker->thinking[worker->think_first]);
     }

@@ -180,7 +180,7 @@ static int64_t next_instant(void) {
 }
 
 static void run_until(struct er_load_worker *worker, int64_t limit) {
-    while (!sim.finished && sim.clock < limit) {
+    while (!sim.finished && sim.clock < limit && sim.alarms < 1000000) { // else it turns on the spot
         bool busy = serve() | turn_clients();
         if (sim.wake <= sim.clock) {
             sim.alarms++;

@@ -53,6 +53,25 @@ static void a_closed_loop_goes_on_after_resets_and_ends_with_its_time(void) {
     end(&worker, &plan);
 }
 
+static int64_t in_turn_700_and_900_ms(int64_t now) {
+    static int count;
+    (void)now;
+    return count++ % 2 ? 900000000 : 700000000;
+}
+
+static void a_closed_loop_waits_for_its_last_answers_asleep(void) {
+    begin(in_turn_700_and_900_ms, ok_answer);
+    struct er_plan plan;
+    er_plan_init_closed(&plan, 1);
+    struct er_load_config config = config_of(&plan);
+    config.closed = 2;
+    struct er_load_worker worker;
+    start(&worker, &config);
+    run_until(&worker, 2000 * second);
+    CHECK(sim.finished && worker.stats.slices[0].outcomes[ER_LOAD_OK] == 4 && sim.alarms < 20);
+    end(&worker, &plan);
+}
+
 static enum er_status put(struct er_load_ring *ring) {
     struct er_load_request request;
     CHECK(er_load_request_init(&request, get.bytes, get.length, 0, ER_LOAD_HTTP1) == ER_OK);
@@ -171,6 +190,7 @@ int main(void) {
         {"a_closed_loop_hides_a_pause", a_closed_loop_hides_a_pause},
         {"a_closed_loop_goes_on_after_resets_and_ends_with_its_time",
          a_closed_loop_goes_on_after_resets_and_ends_with_its_time},
+        {"a_closed_loop_waits_for_its_last_answers_asleep", a_closed_loop_waits_for_its_last_answers_asleep},
         {"requests_come_from_a_ring_and_an_empty_one_makes_them_late",
          requests_come_from_a_ring_and_an_empty_one_makes_them_late},
         {"two_workers_share_a_plan_without_a_gap", two_workers_share_a_plan_without_a_gap},
