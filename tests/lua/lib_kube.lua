@@ -248,19 +248,13 @@ function Plane:run_pod(ns, name, ip)
     podIP = ip or "10.0.0.1", containerStatuses = statuses, conditions = M.ready "x" } })
 end
 
-local function placed_or_refused(pod)
-  for _, c in ipairs(pod.spec.nodeName and {} or pod.status.conditions or {}) do
-    if c.type == "PodScheduled" then return true end
-  end
-  return pod.spec.nodeName ~= nil
-end
-
+-- Runs all pods when they have found their nodes.
 function Plane:run_all(ns)
   local pods
   self:until_(function()
     pods = self:ok("GET", ("/api/v1/namespaces/%s/pods"):format(ns)).items
     for _, pod in ipairs(pods) do
-      if not placed_or_refused(pod) then return false end
+      if not pod.spec.nodeName and not pod.metadata.deletionTimestamp then return false end
     end
     return true
   end)
@@ -270,11 +264,14 @@ function Plane:run_all(ns)
   self:settle()
 end
 
--- Messages of events with that reason, in the order of their names.
+-- Messages of events with that reason, in the order of their names, each once: a recorder that starts anew makes a second event.
 function Plane:events(reason)
-  local list = {}
+  local list, seen = {}, {}
   for _, e in ipairs(self:ok("GET", "/api/v1/events").items) do
-    if e.reason == reason then list[#list + 1] = e.message end
+    if e.reason == reason and not seen[e.message] then
+      list[#list + 1] = e.message
+      seen[e.message] = true
+    end
   end
   return list
 end
