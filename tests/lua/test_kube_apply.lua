@@ -34,7 +34,14 @@ end)
 
 t.test("the_same_apply_again_changes_nothing", function()
   local plane = lib.new()
-  local _, first = plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=kubectl", GOLD)
+  plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=kubectl", GOLD)
+  -- Its controller writes, too.
+  plane:becomes({ 1, "True" }, function()
+    local s = plane:ok("GET", DEPLOYMENTS .. "/gold").status
+    return { s.observedGeneration, ((s.conditions or {})[2] or {}).status }
+  end)
+  plane:settle()
+  local first = plane:ok("GET", DEPLOYMENTS .. "/gold")
   plane.time = plane.time + 100
   local status, again = plane:patch("apply", DEPLOYMENTS .. "/gold?fieldManager=kubectl", GOLD)
   t.eq(status, 200)
