@@ -330,10 +330,15 @@ t.test("a_silent_node_is_tainted_and_its_pods_leave_after_their_tolerance", func
   end
   local function node() return plane:ok("GET", "/api/v1/nodes/n1") end
   t.eq(condition(node(), "Ready").status, "True")
-  plane:becomes({ "Unknown", "node.kubernetes.io/unreachable", "NoSchedule", "NoExecute", "False" }, function()
+  -- Two workers of the real controller add one each.
+  local function unreachable(effect)
+    for _, taint in ipairs(node().spec.taints or {}) do
+      if taint.key == "node.kubernetes.io/unreachable" and taint.effect == effect then return taint end
+    end
+  end
+  plane:becomes({ "Unknown", true, true, "False" }, function()
     renewed "other"
-    local taints = node().spec.taints or {}
-    return { condition(node(), "Ready").status, (taints[1] or {}).key, (taints[1] or {}).effect, (taints[2] or {}).effect,
+    return { condition(node(), "Ready").status, unreachable "NoSchedule" ~= nil, unreachable "NoExecute" ~= nil,
       (condition(pods(plane)[1], "Ready") or {}).status }
   end)
   local going
@@ -343,7 +348,7 @@ t.test("a_silent_node_is_tainted_and_its_pods_leave_after_their_tolerance", func
     return #pods(plane)
   end)
   local left = lib.seconds(going.metadata.deletionTimestamp) - going.metadata.deletionGracePeriodSeconds
-  t.ok(left - lib.seconds(node().spec.taints[2].timeAdded) >= 5, "not before its tolerance ends")
+  t.ok(left - lib.seconds(unreachable("NoExecute").timeAdded) >= 5, "not before its tolerance ends")
   plane:becomes(1, function() return #plane:events "TaintManagerEviction" end)
 end)
 
