@@ -4,9 +4,11 @@
 #include "vm.h"
 
 #include <lauxlib.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { EXIT_BUG = 70 };
@@ -110,7 +112,30 @@ static int leave(int code) {
     return code;
 }
 
+#ifdef ER_ENDS_QUICKLY
+// A short run takes its whole heap in one huge page: three hundred faults of small ones are a twentieth of its time.
+// The heap begins just below that page, since a page that was touched cannot become part of a huge one.
+static void make_heap_huge(void) {
+    enum { SMALL = 4096, HUGE_PAGE = 2 << 20, USUAL_PAD = 128 << 10 };
+    uintptr_t end = (uintptr_t)sbrk(0);
+    uintptr_t page = (end + SMALL + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (sbrk((intptr_t)(page - SMALL - end)) == (void *)-1) {
+        return;
+    }
+    mallopt(M_TOP_PAD, HUGE_PAGE);
+    mallopt(M_TRIM_THRESHOLD, 4 * HUGE_PAGE); // or the rest of the page would go back at the first free
+    mallopt(M_MMAP_THRESHOLD, HUGE_PAGE / 2); // as malloc itself would raise it, which it does no more once told
+    void *volatile first = malloc(1);
+    madvise((void *)page, HUGE_PAGE, MADV_HUGEPAGE); // where there are none, all is as usual
+    mallopt(M_TOP_PAD, USUAL_PAD);
+    free(first);
+}
+#endif
+
 int main(int argc, char **argv) {
+#ifdef ER_ENDS_QUICKLY
+    make_heap_huge();
+#endif
     const char *lua_dir = take_lua_dir(&argc, &argv);
     struct er_runtime *rt;
     struct er_vm *vm;

@@ -158,12 +158,16 @@ end
 
 -- A verb of verbs: the word after it chooses among them, each has options of its own beside the common ones.
 local function part_of(verb, verb_at, args)
-  local every = known_options(verb)
-  for _, part in ipairs(verb.parts) do
-    for name, option in pairs(known_options(part)) do
-      every[name] = option
+  -- What stands before the part's name is nearly always a common option; else those of all parts are looked at.
+  local every = setmetatable(known_options(verb), { __index = function(known, missing)
+    setmetatable(known, nil)
+    for _, part in ipairs(verb.parts) do
+      for name, option in pairs(known_options(part)) do
+        known[name] = option
+      end
     end
-  end
+    return known[missing]
+  end })
   local word, at = first_word(args, verb_at + 1, every)
   for _, part in ipairs(verb.parts) do
     if part.name == word then

@@ -5,7 +5,7 @@ local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local kinds = require "eirun.kube.kinds"
-local owned = require "eirun.kube.owned"
+local owned = require("eirun.later") "eirun.kube.owned"
 local task = require "eirun.task"
 local wire = require "eirun.wire"
 
