@@ -1,29 +1,20 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Many objects at once, again: what is as it was applied is not sent.
-local ack = require "eirun.ack"
 local errors = require "eirun.errors"
-local fs = require "eirun.core.fs"
-local kube = require "eirun.kube"
 local t = require "eirun.test"
-local target = require "eirun.target"
+local with_cluster = require "sandbox_cluster"
 
 local COUNT = 40
 
-local function with_cluster(fn)
-  return function()
-    local dir = assert(fs.mkdtemp "/tmp/eirun-test-apply-")
-    local session = target.open({ sandbox = dir, clock = "virtual" }, { target = function() end })
-    local k8s, sent = kube.connect(ack.cluster()):namespace "default", {}
-    local apply = k8s.apply
+local function counting(fn)
+  return with_cluster(function(k8s)
+    local sent, apply = {}, k8s.apply
     function k8s.apply(self, manifest, opts)
       sent[#sent + 1] = manifest.metadata.name
       return apply(self, manifest, opts)
     end
-    local ok, err = xpcall(fn, function(e) return type(e) == "string" and debug.traceback(e) or e end, k8s, sent)
-    getmetatable(session).__close(session)
-    fs.remove(dir, { recursive = true })
-    if not ok then error(err, 0) end
-  end
+    fn(k8s, sent)
+  end)
 end
 
 local function manifests(count)
@@ -38,7 +29,7 @@ local function emptied(list)
   for i = #list, 1, -1 do list[i] = nil end
 end
 
-t.test("what_is_as_it_was_applied_is_not_sent_again", with_cluster(function(k8s, sent)
+t.test("what_is_as_it_was_applied_is_not_sent_again", counting(function(k8s, sent)
   k8s:apply_all(manifests())
   t.eq(#sent, COUNT)
   emptied(sent)
@@ -52,7 +43,7 @@ t.test("what_is_as_it_was_applied_is_not_sent_again", with_cluster(function(k8s,
   t.eq({ k8s:get("ConfigMap", "cm-003").data.k, k8s:get("ConfigMap", "cm-005").data }, { "other", nil })
 end))
 
-t.test("what_others_changed_is_sent_and_their_conflict_told", with_cluster(function(k8s, sent)
+t.test("what_others_changed_is_sent_and_their_conflict_told", counting(function(k8s, sent)
   k8s:apply_all(manifests())
   k8s:namespace("default"):delete("ConfigMap", "cm-009")
   getmetatable(k8s).__index.apply(k8s, { apiVersion = "v1", kind = "ConfigMap", metadata = { name = "cm-002" }, data = { k = "theirs" } },
@@ -66,7 +57,7 @@ t.test("what_others_changed_is_sent_and_their_conflict_told", with_cluster(funct
   t.eq({ sent, failures }, { { "cm-002", "cm-009" }, { { "cm-002", "conflict" } } })
 end))
 
-t.test("everything_is_sent_in_a_dry_run_when_asked_to_and_of_few", with_cluster(function(k8s, sent)
+t.test("everything_is_sent_in_a_dry_run_when_asked_to_and_of_few", counting(function(k8s, sent)
   k8s:apply_all(manifests())
   for _, case in ipairs { { COUNT, { dry_run = true } }, { COUNT, { resend = true } }, { 3, {} } } do
     emptied(sent)
@@ -75,7 +66,7 @@ t.test("everything_is_sent_in_a_dry_run_when_asked_to_and_of_few", with_cluster(
   end
 end))
 
-t.test("who_may_not_list_sends_everything", with_cluster(function(k8s, sent)
+t.test("who_may_not_list_sends_everything", counting(function(k8s, sent)
   k8s:apply_all(manifests())
   local call = k8s.call
   local function refuse(self, given)

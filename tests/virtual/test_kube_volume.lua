@@ -1,26 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Volumes whose reader is a RAM role, on the sandbox's cluster: STS judges the trust as `ensure_oss_volume` does beforehand.
-local ack = require "eirun.ack"
 local cloud = require "eirun.cloud"
-local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
-local kube = require "eirun.kube"
 local oss = require "eirun.oss"
 local reader = require "eirun.kube.volume_reader"
 local t = require "eirun.test"
 local target = require "eirun.target"
-
-local function with_cluster(fn)
-  return function()
-    local dir = assert(fs.mkdtemp "/tmp/eirun-test-volume-")
-    local session = target.open({ sandbox = dir, clock = "virtual" }, { target = function() end })
-    local ok, err = xpcall(fn, function(e) return type(e) == "string" and debug.traceback(e) or e end,
-      kube.connect(ack.cluster()):namespace "default")
-    getmetatable(session).__close(session)
-    fs.remove(dir, { recursive = true })
-    if not ok then error(err, 0) end
-  end
-end
+local with_cluster = require "sandbox_cluster"
 
 local function make_role(k8s, name, subject)
   local provider = ("acs:ram::%s:oidc-provider/ack-rrsa-%s"):format(target.current().account, k8s.cluster)

@@ -1,24 +1,9 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Waiting for any kind and asking what would change, on the sandbox's cluster.
-local ack = require "eirun.ack"
-local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
-local kube = require "eirun.kube"
 local t = require "eirun.test"
-local target = require "eirun.target"
 local task = require "eirun.task"
-
-local function with_cluster(fn)
-  return function()
-    local dir = assert(fs.mkdtemp "/tmp/eirun-test-wait-")
-    local session = target.open({ sandbox = dir, clock = "virtual" }, { target = function() end })
-    local ok, err = xpcall(fn, function(e) return type(e) == "string" and debug.traceback(e) or e end,
-      kube.connect(ack.cluster()):namespace "default")
-    getmetatable(session).__close(session)
-    fs.remove(dir, { recursive = true })
-    if not ok then error(err, 0) end
-  end
-end
+local with_cluster = require "sandbox_cluster"
 
 local function template(image, more)
   local spec = { containers = json.array { { name = "c", image = image or "nginx:1.25" } } }
