@@ -106,6 +106,33 @@ t.test("a_key_that_may_not_ask_for_advice_still_learns_the_reason", function()
   t.eq(err.hint:find("spot capacity", 1, true), nil)
 end)
 
+t.test("a_time_out_quotes_the_last_failure_of_the_scaling_group_whenever_that_was", function()
+  local in_progress = { StatusCode = "InProgress", StartTime = "2001-01-02T00:00Z" }
+  local old = { StatusCode = "Failed", StartTime = "2001-01-01T00:00Z", StatusMessage = "no gn6i in zone h",
+    ErrorCode = "OperationDenied.NoStock" }
+  local function err_of(activities)
+    local raised
+    fake.with(function(call)
+      local info = { nodepool_info = { nodepool_id = "np1", name = "bert-gpu" }, scaling_group = { scaling_group_id = "asg-1" },
+        status = { state = "active", healthy_nodes = 0 }, auto_scaling = { enable = true, min_instances = 1, max_instances = 2 } }
+      if call.action == "CreateClusterNodePool" then return 200, { nodepool_id = "np1", task_id = "" } end
+      if call.action == "DescribeClusterNodePools" then return 200, { nodepools = json.array {} } end
+      if call.action == "DescribeScalingActivities" then return 200, { ScalingActivities = activities } end
+      if call.action == "DescribeSpotAdvice" then return 200, advice end
+      return 200, info
+    end, function()
+      local _, err = pcall(function() ack.cluster("c1"):ensure_node_pool(given { autoscale = { min = 1, max = 2 }, timeout = 1 }) end)
+      raised = err
+    end)
+    return raised
+  end
+  local err = err_of { in_progress, old }
+  t.eq({ err.kind, err.code }, { "quota", "OperationDenied.NoStock" })
+  t.match(err.message, "not ready after 1 seconds: it is active with 0 of 1 nodes; its scaling group says: .*no gn6i in zone h")
+  err = err_of { { StatusCode = "Successful", StartTime = "2001-01-02T00:00Z" }, old }
+  t.eq({ err.kind, err.message }, { "timeout", "node pool 'bert-gpu' is not ready after 1 seconds: it is active with 0 of 1 nodes" })
+end)
+
 t.test("a_failed_task_without_a_failed_activity_speaks_for_itself", function()
   local err = failure_of({}, function() return 200, advice end)
   t.eq({ err.kind, err.code }, { "internal", "400" })

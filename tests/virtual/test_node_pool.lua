@@ -90,6 +90,22 @@ t.test("no_stock_is_quoted_and_other_types_and_zones_are_suggested", function()
   end)
 end)
 
+-- Activities are dated by the minute: one that began while the pool was made belongs to it in whichever second that was.
+t.test("no_stock_is_quoted_at_every_second_of_a_minute", function()
+  with({}, function(cluster)
+    sandbox.fault { kind = "stock_out", type = "ecs.gn7i-c8g1.2xlarge", market = "spot" }
+    for second = 0, 59, 0.4 do
+      task.sleep(60 - (task.now() - second) % 60)
+      local err = t.err("quota", function()
+        cluster:ensure_node_pool(given { autoscale = { min = 1, max = 3 }, spot = { on_demand_percent = 0, compensate = false } })
+      end)
+      t.eq(err.code, "OperationDenied.NoStock")
+      t.eq(err.message:find("is not ready after", 1, true), nil, ("asked at second %.1f: %s"):format(second, err.message))
+      cluster:node_pool("gpu"):delete()
+    end
+  end)
+end)
+
 t.test("full_vswitches_are_told_from_missing_stock", function()
   with({}, function(cluster)
     sandbox.fault { kind = "no_addresses" }

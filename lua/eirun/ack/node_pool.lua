@@ -72,27 +72,28 @@ function M.get(cluster_id, name)
   return id and as_pool(cluster_id, read(cluster_id, id, name)) or nil
 end
 
--- What the scaling group did while a task ran, as the error that it amounts to.
-local function explain(cluster_id, id, given)
-  return function(since)
-    local group = read(cluster_id, id, given.name).scaling_group.scaling_group_id
-    local problem = stock.failed_activity(group, since)
+-- What the scaling group did since it was asked, or at last where the time is over, as the error that it amounts to.
+local function explain(cluster_id, id, given, asked)
+  return function(late)
+    local group, problem = read(cluster_id, id, given.name).scaling_group.scaling_group_id
+    if late then problem = stock.last_failure(group) else problem = stock.failed_activity(group, asked) end
     return problem and stock.error(object(given.name), problem, given.instance_types)
   end
 end
 
-local function follow(cluster_id, id, task_id, given)
-  return tasks.wait(task_id, object(given.name), given.timeout, explain(cluster_id, id, given))
+local function follow(cluster_id, id, task_id, given, asked)
+  return tasks.wait(task_id, object(given.name), given.timeout, explain(cluster_id, id, given, asked))
 end
 
 local CREATE_TRIES, CREATE_PAUSE = 3, 5
 
 -- One try: the new pool's id; or nil and the error when it is not known whether it was made, and the name says that it was not.
 local function try_create(cluster_id, given)
+  local asked = task.now()
   local ok, answer = pcall(cloud.cs, "CreateClusterNodePool", { ClusterId = cluster_id },
     { body = pool_spec.create_body(given), object = object(given.name) })
   if ok then
-    follow(cluster_id, answer.nodepool_id, answer.task_id, given)
+    follow(cluster_id, answer.nodepool_id, answer.task_id, given, asked)
     return answer.nodepool_id
   end
   if not errors.is(answer) or not answer.uncertain then error(answer, 0) end
@@ -128,9 +129,10 @@ local function modify(cluster_id, plan, given, wanted)
   local observed = plan.observed
   local id = observed.nodepool_info.nodepool_id
   for _, body in ipairs(bodies_of(pool_spec.modify_body(observed, wanted, plan.changes))) do
+    local asked = task.now()
     local answer = cloud.cs("ModifyClusterNodePool", { ClusterId = cluster_id, NodepoolId = id },
       { body = body, object = object(given.name) })
-    follow(cluster_id, id, answer.task_id, given)
+    follow(cluster_id, id, answer.task_id, given, asked)
   end
   return id
 end
@@ -147,8 +149,9 @@ end
 
 local BLAME_AFTER = 60 -- seconds until a scaling group has had its first try
 
--- The pool is well when it is active and as many nodes serve as it was promised to hold at least.
-local function wait_ready(cluster_id, id, given)
+-- The pool is well when it is active and as many nodes serve as it was promised to hold at least. `since`: when it was asked to grow,
+-- which may be a minute of the clock before the waiting, and activities are dated by the minute.
+local function wait_ready(cluster_id, id, given, since)
   local least = given.wait_nodes or given.autoscale and given.autoscale.min or given.size or 0
   local started, detail = task.now(), nil
   local ready, err = http.poll({ timeout = given.timeout or 1200, interval = 5, cap = 10, what = object(given.name) }, function()
@@ -158,12 +161,12 @@ local function wait_ready(cluster_id, id, given)
     if healthy >= least and status.state == "active" then return detail end
     deletion.check_state(detail)
     if healthy < least and task.now() - started > BLAME_AFTER then
-      local problem = stock.failed_activity(detail.scaling_group.scaling_group_id, started)
+      local problem = stock.failed_activity(detail.scaling_group.scaling_group_id, since or started)
       if problem then error(stock.error(object(given.name), problem, given.instance_types), 0) end
     end
     return nil, ("it is %s with %d of %d nodes"):format(tostring(status.state), healthy, least)
   end)
-  return ready or error(err, 0)
+  return ready or error(tasks.explained(err, explain(cluster_id, id, given), true), 0)
 end
 
 local STABLE_POLLS, STABLE_PAUSE = 4, 15
@@ -180,7 +183,7 @@ local function wait_stable(cluster_id, id, given)
       if same >= STABLE_POLLS - 1 then return true end
       return nil, "its count of nodes still changes: " .. now
     end)
-  return ok and detail or error(err, 0)
+  return ok and detail or error(tasks.explained(err, explain(cluster_id, id, given), true), 0)
 end
 
 local function switches_scaling_on(plan)
@@ -227,17 +230,19 @@ end
 ---@return eirun.NodePool
 ---@return string outcome
 function M.ensure(cluster_id, given, own_vswitches)
+  local asked
   local seen, outcome = resource.ensure {
     kind = "node pool", name = given.name, adopt = given.adopt, foreign = pool_spec.foreign,
     observe = function() return observe(cluster_id, given.name) end,
     compare = function(observed) return compare(observed, given) end,
     act = function(plan)
+      asked = task.now()
       if not plan.observed then return create(cluster_id, with_vswitches(given, own_vswitches)) end
       return modify(cluster_id, plan, given, pool_spec.wanted(given, plan.observed))
     end,
     wait = function(plan)
       local id = plan.result or plan.observed.nodepool_info.nodepool_id
-      local ready = wait_ready(cluster_id, id, given)
+      local ready = wait_ready(cluster_id, id, given, asked)
       return switches_scaling_on(plan) and wait_stable(cluster_id, id, given) or ready
     end,
   }

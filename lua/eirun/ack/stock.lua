@@ -13,21 +13,38 @@ local function minute(seconds)
   return math.floor(seconds / 60) * 60
 end
 
+local function activities_of(scaling_group_id)
+  local answer = cloud.rpc("ess", "DescribeScalingActivities", { ScalingGroupId = scaling_group_id, PageSize = 50 },
+    "scaling group " .. scaling_group_id)
+  return answer.ScalingActivities or {}
+end
+
+local function problem_of(activity)
+  local code = activity.ErrorCode
+  if code == nil or code == "" then code = ((activity.ErrorMessages or {})[1] or {}).Code end
+  return { code = code, text = activity.StatusMessage or activity.Description or activity.Cause or activity.StatusCode }
+end
+
 ---Why the scaling group could not buy what was asked, newest first; nil when nothing failed since then.
 ---@param scaling_group_id string
----@param since number seconds since the epoch
+---@param since number seconds since the epoch: before the call that made the group grow
 ---@return {code: string|nil, text: string}|nil
 ---Example: `local problem = stock.failed_activity("asg-a", task.now() - 600)`. Raises what the call raises.
 function M.failed_activity(scaling_group_id, since)
-  local answer = cloud.rpc("ess", "DescribeScalingActivities", { ScalingGroupId = scaling_group_id, PageSize = 50 },
-    "scaling group " .. scaling_group_id)
-  for _, activity in ipairs(answer.ScalingActivities or {}) do
+  for _, activity in ipairs(activities_of(scaling_group_id)) do
     local started = wire.parse_time(activity.StartTime or "") or since
-    if unwell[activity.StatusCode] and started >= minute(since) then
-      local code = activity.ErrorCode
-      if code == nil or code == "" then code = ((activity.ErrorMessages or {})[1] or {}).Code end
-      return { code = code, text = activity.StatusMessage or activity.Description or activity.Cause or activity.StatusCode }
-    end
+    if unwell[activity.StatusCode] and started >= minute(since) then return problem_of(activity) end
+  end
+end
+
+---What the scaling group's last activity that has ended failed of, whenever that was; nil when it went well or there is none.
+---@param scaling_group_id string
+---@return {code: string|nil, text: string}|nil
+---Example: `local problem = stock.last_failure "asg-a"`. Raises what the call raises.
+function M.last_failure(scaling_group_id)
+  for _, activity in ipairs(activities_of(scaling_group_id)) do
+    if unwell[activity.StatusCode] then return problem_of(activity) end
+    if activity.StatusCode == "Successful" then return nil end
   end
 end
 

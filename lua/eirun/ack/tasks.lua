@@ -3,7 +3,6 @@
 local cloud = require "eirun.cloud"
 local errors = require "eirun.errors"
 local http = require "eirun.http"
-local task = require "eirun.task"
 
 local M = {}
 
@@ -32,9 +31,14 @@ local function failure(info, what)
     { code = type(info.error) == "table" and info.error.code or nil, object = what, operation = info.task_type })
 end
 
--- What explains the failure better than the task itself does; a failing question does not hide it.
-local function explained(err, explain, since)
-  local ok, better = pcall(explain, since)
+---A failure together with what explains it better; a failing question does not hide it.
+---@param err eirun.Error
+---@param explain fun(late: boolean): eirun.Error|nil
+---@param late boolean nothing has failed, but the time is over
+---@return eirun.Error
+---Example: `error(tasks.explained(err, function() return why_not(group) end, true), 0)`. Raises only `cancelled`.
+function M.explained(err, explain, late)
+  local ok, better = pcall(explain, late)
   if not ok or not better then
     if not ok and errors.is(better, "cancelled") then error(better, 0) end
     return err
@@ -47,22 +51,20 @@ end
 ---@param id string|nil
 ---@param what string the object, for messages
 ---@param timeout? number default 1200
----@param explain? fun(since: number): eirun.Error|nil asked when it failed: what the scaling group did meanwhile
+---@param explain? fun(late: boolean): eirun.Error|nil asked when it failed, and when the time is over: what the scaling group did
 ---@return table|nil info the task's last state
 ---Example: `tasks.wait(answer.task_id, "node pool 'gpu'")`.
 ---Raises what the task's failure says, kind "timeout" when it takes too long.
 function M.wait(id, what, timeout, explain)
   if not id or id == "" then return nil end
-  local since = task.now()
   local info, err = http.poll({ timeout = timeout or 1200, interval = 5, cap = 15, what = "task " .. id .. " of " .. what }, function()
     local now = cloud.cs("DescribeTaskInfo", { task_id = id }, { object = what })
     if good[now.state] or bad[now.state] then return now end
     return nil, "it is " .. tostring(now.state) .. (now.current_stage and " in " .. now.current_stage or "")
   end)
-  if not info then error(err, 0) end
-  if not bad[info.state] then return info end
-  local failed = failure(info, what)
-  error(explain and explained(failed, explain, since) or failed, 0)
+  if info and not bad[info.state] then return info end
+  local failed = info and failure(info, what) or err
+  error(explain and M.explained(failed, explain, info == nil) or failed, 0)
 end
 
 return M
