@@ -16,7 +16,7 @@
 
 // How many sockets are looked at between two looks at what is due; a closed loop sends at once what an answer lets it
 // send, so that the server is never without work.
-enum { EVENTS = 64, EVENTS_OPEN = 8, DEAD_MAX = 256 };
+enum { EVENTS = 64, EVENTS_OPEN = 8, EVENTS_FEW = 8, DEAD_MAX = 256 };
 enum { SHELVE = 1, STOP = 2, BEGIN = 4 }; // what the loop's thread asks for
 static const int64_t gather_ns = 150000;  // see er_load_config
 static const int64_t look_ns = 250000000; // how often figures are gathered
@@ -35,6 +35,8 @@ struct member {
     bool joinable, collected;
     sem_t halted; // its statistics will not change any more
     struct er_load_nap nap;
+    struct er_load_pace pace;
+    bool ahead;                // of the server: the last turn found few answers
     int bell;                  // wakes the thread
     int64_t wake;              // on the run's clock
     struct er_load_conn *dead; // closed, freed when no event of the batch is theirs
@@ -192,6 +194,11 @@ static void listen_to_bell(struct member *member) {
 static int wait_for_events(struct member *member, struct epoll_event *events) {
     int64_t left = member->wake == INT64_MAX ? INT64_MAX : member->wake - thread_now(&member->worker);
     int most = member->worker.config.closed ? EVENTS : EVENTS_OPEN;
+    int64_t rest = member->ahead ? er_load_pace_rest(&member->pace, member->worker.in_flight) : 0;
+    if (rest > 0 && rest < left) {
+        er_load_rest(rest);
+        left -= rest;
+    }
     return er_load_nap(&member->nap, events, most, left, member->worker.unstamped == 0);
 }
 
@@ -207,6 +214,14 @@ static void handle(struct member *member, const struct epoll_event *event) {
     er_load_conn_look(event->data.ptr, broken || event->events & EPOLLIN, broken || event->events & EPOLLOUT);
 }
 
+static void note_pace(struct member *member, int64_t now, int count) {
+    const struct er_load_config *config = &member->worker.config;
+    if (config->closed && config->think == 0) {
+        er_load_pace_note(&member->pace, now, member->worker.looped);
+        member->ahead = count < EVENTS_FEW;
+    }
+}
+
 static void turn(struct member *member, struct epoll_event *events) {
     int count = wait_for_events(member, events);
     for (int i = 0; i < count && member->worker.phase != ER_LOAD_FINISHED; i++) {
@@ -217,17 +232,17 @@ static void turn(struct member *member, struct epoll_event *events) {
         if (member->dead_count > DEAD_MAX) {
             bury_early(member, events + i + 1, count - i - 1);
         }
-        if (member->worker.missing > 0) {
-            er_load_worker_wake(&member->worker);
-        }
+        er_load_worker_refill(&member->worker);
     }
-    bool due = member->wake != INT64_MAX && member->wake <= thread_now(&member->worker);
+    int64_t now = thread_now(&member->worker);
+    bool due = member->wake <= now;
     if (due) {
         member->wake = INT64_MAX; // one alarm, as a timer gives it
     }
     if (due || count > 0) { // what all of them have left to do is done at once
         er_load_worker_wake(&member->worker);
     }
+    note_pace(member, now, count);
     bury(member);
     if (atomic_load_explicit(&member->asked, memory_order_relaxed)) {
         obey(member);

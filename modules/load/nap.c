@@ -11,6 +11,11 @@ static const int64_t moment_ns = 250000, long_ns = 300000, lead_max_ns = 150000;
 enum { AWAKE_SHARE = 30, LATER = 4, EARLIER = 64 }; // one thirtieth of a core; how fast the lead follows what is seen
 static const int64_t credit_max_ns = 5000000;
 
+// A wait costs as much CPU as several requests, whether an alarm ends it or an answer; and each answer that ends one
+// costs the server as much again. So who is ahead of a server waits for several answers. Alarms come some 25 us late.
+static const int64_t rest_max_ns = 75000, rest_min_ns = 25000;
+enum { REST_SHARE = 4, REST_FEWEST = 4, PACE_WEIGHT = 8 };
+
 static int64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -73,7 +78,26 @@ int er_load_nap(struct er_load_nap *nap, struct epoll_event *events, int most, i
     if (!deaf || left > moment_ns) {
         return wait_punctually(nap, events, most, left);
     }
-    struct timespec span = span_of(left);
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL);
+    er_load_rest(left);
     return epoll_wait(nap->epoll, events, most, 0);
+}
+
+void er_load_rest(int64_t span) {
+    struct timespec length = span_of(span);
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &length, NULL);
+}
+
+void er_load_pace_note(struct er_load_pace *pace, int64_t now, uint64_t answered) {
+    int64_t came = (int64_t)(answered - pace->answered);
+    if (came > 0) {
+        pace->each += pace->at ? ((now - pace->at) / came - pace->each) / PACE_WEIGHT : 0;
+        pace->at = now;
+        pace->answered = answered;
+    }
+}
+
+int64_t er_load_pace_rest(const struct er_load_pace *pace, size_t in_flight) {
+    int64_t span = (int64_t)in_flight * pace->each / REST_SHARE;
+    span = span < rest_max_ns ? span : rest_max_ns;
+    return span >= rest_min_ns && span >= REST_FEWEST * pace->each ? span : 0;
 }

@@ -536,6 +536,13 @@ static void send_what_is_due(struct er_load_worker *worker, int64_t now) {
     er_load_conns_flush(worker);
 }
 
+void er_load_worker_refill(struct er_load_worker *worker) {
+    if (worker->missing && worker->phase == ER_LOAD_RUNNING && !worker->delegated) {
+        fill_loop(worker, worker->ended);
+        er_load_conns_flush(worker);
+    }
+}
+
 void er_load_worker_wake(struct er_load_worker *worker) {
     if (worker->phase == ER_LOAD_FINISHED || worker->delegated) {
         return;

@@ -209,6 +209,8 @@ struct er_load_sample {
 
 // For the io: the time asked for has come; a socket is ready.
 void er_load_worker_wake(struct er_load_worker *worker);
+// The same between the sockets of one batch, for the requests of a closed loop that an answer has let go.
+void er_load_worker_refill(struct er_load_worker *worker);
 void er_load_conn_ready(struct er_load_conn *conn, bool readable, bool writable);
 // The same without what follows for the worker: after some of these comes er_load_worker_wake.
 void er_load_conn_look(struct er_load_conn *conn, bool readable, bool writable);

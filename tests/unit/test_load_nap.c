@@ -71,12 +71,44 @@ static void time_awake_is_bounded(void) {
     end();
 }
 
+// After 200 turns with four answers each, `each` nanoseconds apart.
+static struct er_load_pace paced(int64_t each) {
+    struct er_load_pace pace = {0};
+    for (int i = 0; i < 200; i++) {
+        er_load_pace_note(&pace, 1000000000 + i * 4 * each, 4 * (uint64_t)i + 4);
+    }
+    return pace;
+}
+
+static bool about(int64_t value, int64_t wanted) { return value >= wanted * 99 / 100 && value <= wanted; }
+
+static void a_loop_that_is_ahead_rests_for_a_quarter_of_a_requests_time(void) {
+    struct er_load_pace fast = paced(6000), slow = paced(20000), none = {0};
+    CHECK(about(er_load_pace_rest(&fast, 20), 30000)); // 20 under way, one done each 6 us: a request takes 120 us
+    CHECK(er_load_pace_rest(&fast, 640) == 75000);     // but at most so long
+    CHECK(er_load_pace_rest(&fast, 8) == 0);           // an alarm would come later
+    CHECK(er_load_pace_rest(&slow, 640) == 0);         // four answers take longer
+    CHECK(er_load_pace_rest(&none, 640) == 0);
+}
+
+static void a_pause_of_the_server_ends_the_rests(void) {
+    struct er_load_pace pace = paced(6000);
+    er_load_pace_note(&pace, pace.at + 1000000000, pace.answered + 1);
+    CHECK(er_load_pace_rest(&pace, 640) == 0);
+    int64_t at = pace.at;
+    er_load_pace_note(&pace, at + 1000, pace.answered);
+    CHECK(pace.at == at); // nothing came
+}
+
 int main(void) {
     return check_run((struct check_test[]){
         {"nobody_wakes_before_it_is_time", nobody_wakes_before_it_is_time},
         {"a_ready_socket_ends_the_wait_unless_it_is_deaf_and_then_it_is_seen_afterwards",
          a_ready_socket_ends_the_wait_unless_it_is_deaf_and_then_it_is_seen_afterwards},
         {"time_awake_is_bounded", time_awake_is_bounded},
+        {"a_loop_that_is_ahead_rests_for_a_quarter_of_a_requests_time",
+         a_loop_that_is_ahead_rests_for_a_quarter_of_a_requests_time},
+        {"a_pause_of_the_server_ends_the_rests", a_pause_of_the_server_ends_the_rests},
         {0},
     });
 }
