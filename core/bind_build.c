@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // eirun.core.build: what the program is and what it runs with.
 #include "bind.h"
+#include "curl_dl.h"
 #include "modules.h"
 
 #include <jansson.h>
@@ -22,6 +23,8 @@ static int l_libraries(lua_State *L) {
     add(L, "libuv", uv_version_string());
     lua_pushfstring(L, "llhttp %d.%d.%d", LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
     lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    const char *curl = er_curl_version();
+    add(L, "libcurl", curl ? curl : "is missing");
     add(L, "OpenSSL", OpenSSL_version(OPENSSL_VERSION_STRING));
     add(L, "SQLite", sqlite3_libversion());
     add(L, "jansson", JANSSON_VERSION);

@@ -18,6 +18,9 @@ static enum er_status find_library(struct er_error *err) {
     };
     return ER_OK;
 }
+
+// Asking it would open all that it calls; the header and the archive are of one package.
+const char *er_curl_version(void) { return LIBCURL_VERSION; }
 #else
 static const struct {
     const char *name;
@@ -41,6 +44,14 @@ static enum er_status find_library(struct er_error *err) {
         memcpy((char *)&curl + symbols[i].offset, &symbol, sizeof symbol);
     }
     return ER_OK;
+}
+
+const char *er_curl_version(void) {
+    struct er_error err;
+    if (!curl.version_info && find_library(&err) != ER_OK) {
+        return NULL;
+    }
+    return curl.version_info(CURLVERSION_NOW)->version;
 }
 #endif
 

@@ -9,6 +9,7 @@
 #include <curl/curl.h>
 
 #define ER_CURL_FUNCTIONS(X)                                                                                           \
+    X(version_info)                                                                                                    \
     X(global_init)                                                                                                     \
     X(easy_init)                                                                                                       \
     X(easy_cleanup)                                                                                                    \
@@ -36,5 +37,8 @@ struct er_curl {
 
 // Opens and initialises libcurl once for the process; on failure NULL and `err`.
 const struct er_curl *er_curl_open(struct er_error *err);
+
+// The version of the libcurl in use, without starting it; NULL when there is none.
+const char *er_curl_version(void);
 
 #endif

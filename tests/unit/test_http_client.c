@@ -2,6 +2,7 @@
 // The client's mechanism against a server thread that answers by path, without Lua: failures, cancels at every moment,
 // and memory that runs out at every allocation.
 #include "check.h"
+#include "curl_dl.h"
 #include "embedded.h"
 #include "http_client.h"
 #include "http_peer.h"
@@ -279,10 +280,17 @@ static void memory_that_runs_out_anywhere_is_reported(void) {
     CHECK(n > 5 && n < 200);
 }
 
+static void version_is_told_without_starting_the_library(void) {
+    struct er_error err;
+    const char *told = er_curl_version();
+    CHECK_STR(told, er_curl_open(&err)->version_info(CURLVERSION_NOW)->version);
+}
+
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
     start_server();
     int code = check_run((struct check_test[]){
+        {"version_is_told_without_starting_the_library", version_is_told_without_starting_the_library},
         {"answer_arrives_and_the_connection_is_used_again", answer_arrives_and_the_connection_is_used_again},
         {"interim_answers_and_trailers_are_not_the_answer", interim_answers_and_trailers_are_not_the_answer},
         {"failures_say_where_and_why", failures_say_where_and_why},
