@@ -47,4 +47,7 @@ const char *er_to_bytes(lua_State *L, int index, size_t *length);
 void er_push_secret(lua_State *L, const char *bytes, size_t length);
 bool er_is_secret(lua_State *L, int index);
 
+// Lua's `print` in one write, whose failure the program does not forget. A lua_CFunction.
+int er_print(lua_State *L);
+
 #endif

@@ -40,22 +40,61 @@ static int write_all(int fd, const char *bytes, size_t length) {
     return 0;
 }
 
+static int push_failure(lua_State *L, int code, int fd) {
+    return er_push_errno(L, code, "write to",
+                         fd == STDOUT_FILENO ? "/dev/stdout" : lua_pushfstring(L, "/dev/fd/%d", fd));
+}
+
+// What went wrong first with the standard output. A reader that left early has what it wanted.
+static int lost;
+
+static int tell(int fd, const char *bytes, size_t length) {
+    int code = write_all(fd, bytes, length);
+    if (code && code != EPIPE && fd == STDOUT_FILENO && !lost) {
+        lost = code;
+    }
+    return code;
+}
+
 // write(fd, text) -> true | nil, err
 static int l_write(lua_State *L) {
     size_t length = 0;
     int fd = (int)luaL_checkinteger(L, 1);
     const char *bytes = luaL_checklstring(L, 2, &length);
-    int code = write_all(fd, bytes, length);
+    int code = tell(fd, bytes, length);
     if (code) {
-        return er_push_errno(L, code, "write to", lua_pushfstring(L, "/dev/fd/%d", fd));
+        return push_failure(L, code, fd);
     }
     lua_pushboolean(L, true);
     return 1;
 }
 
+// lost() -> nil | err
+static int l_lost(lua_State *L) { return lost ? (push_failure(L, lost, STDOUT_FILENO), 1) : 0; }
+
+int er_print(lua_State *L) {
+    int count = lua_gettop(L);
+    luaL_Buffer text;
+    luaL_buffinit(L, &text);
+    for (int i = 1; i <= count; i++) {
+        luaL_tolstring(L, i, NULL);
+        luaL_addvalue(&text);
+        luaL_addchar(&text, i < count ? '\t' : '\n');
+    }
+    if (!count) {
+        luaL_addchar(&text, '\n');
+    }
+    luaL_pushresult(&text);
+    size_t length = 0;
+    const char *bytes = lua_tolstring(L, -1, &length);
+    tell(STDOUT_FILENO, bytes, length);
+    return 0;
+}
+
 int luaopen_eirun_core_term(lua_State *L);
 int luaopen_eirun_core_term(lua_State *L) {
-    static const luaL_Reg functions[] = {{"isatty", l_isatty}, {"width", l_width}, {"write", l_write}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"isatty", l_isatty}, {"width", l_width}, {"write", l_write}, {"lost", l_lost}, {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

@@ -203,6 +203,7 @@ static void open_libraries(lua_State *L) {
         luaL_requiref(L, libraries[i].name, libraries[i].func, 1);
         lua_pop(L, 1);
     }
+    lua_register(L, "print", er_print);
 }
 
 static int set_up(lua_State *L) {

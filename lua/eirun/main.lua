@@ -36,6 +36,18 @@ local function exit_code(err)
   return (err.holder or err.cause and err.cause.holder) and 75 or 1
 end
 
+-- Output that could not be written is a failure, whoever wrote it; what has said so itself does not say it twice.
+local function with_output(code, said)
+  local lost = term.lost()
+  if not lost then
+    return code
+  end
+  if not (said and said:find(lost.message, 1, true)) then
+    complain(lost.message)
+  end
+  return code == 0 and 1 or code
+end
+
 return function(...)
   local ok, code = task.settle(dispatch, function(err)
     if type(err) ~= "table" then
@@ -44,18 +56,19 @@ return function(...)
     return err
   end, { ... })
   if ok then
-    return code
+    return with_output(code or 0)
   end
   local err = code
   if err.kind == "cancelled" then
-    return 130
+    return with_output(130)
   end
-  complain(err.code == "usage" and err.message or require("eirun.errors").text(err))
+  local said = err.code == "usage" and err.message or require("eirun.errors").text(err)
+  complain(said)
   if err.excerpt then
     term.write(2, err.excerpt .. "\n") -- the text with a caret under the place
   end
   if err.bug then
     term.write(2, err.traceback:gsub("^%s+", "") .. "\n")
   end
-  return exit_code(err)
+  return with_output(exit_code(err), said)
 end

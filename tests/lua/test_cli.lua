@@ -343,3 +343,39 @@ t.test("a_real_target_without_credentials_says_what_to_do", function()
   t.eq(run.code, 1)
   t.match(run.stderr, "ALIBABA_CLOUD_ACCESS_KEY_ID")
 end)
+
+t.test("the_version_names_what_the_program_is_built_with", function()
+  local names = {}
+  for name, version in eirun("version").stdout:gmatch "([^\n]+) (%d+%.%d+[%d.]*)\n" do names[#names + 1] = version ~= "" and name end
+  t.eq(names, { "eirun", "Lua", "libuv", "llhttp", "libcurl", "OpenSSL", "SQLite", "jansson", "libyaml" })
+end)
+
+-- Standard output on a full disk, or on a pipe that nobody reads.
+local function out_to(where, words)
+  return assert(process.run { "/bin/sh", "-c", '"$0" ' .. words .. where, program, timeout = 60 })
+end
+
+t.test("a_verb_whose_output_is_lost_says_so_and_fails", function()
+  local dir <close> = scratch()
+  local path = playbook(dir, "return require('eirun.play').book { name = 'x', args = { n = require('eirun.play').integer { default = 1 } },"
+    .. " run = function(p) p:report { a = 1 } end }")
+  assert(fs.write(dir.path .. "/test_one.lua", "require('eirun.test').test('one', function() end)"))
+  local box = " --sandbox=" .. dir.path .. "/box "
+  local verbs = { "--version", "version", "--help", "help kube", "reference", "man", "completion bash", "check " .. path, "vars " .. path,
+    "test " .. dir.path .. "/test_one.lua", "new " .. dir.path .. "/fresh", box .. path, box .. "--output jsonl " .. path,
+    "sandbox status " .. dir.path .. "/box", "cloud whoami" .. box, "cloud call cs DescribeClustersV1" .. box, "oss ls" .. box,
+    "kube get nodes -o name" .. box, "kube get namespaces" .. box, "kube auth can-i get pods" .. box, "serve list" .. box,
+    "doctor " .. path .. box, "load http://127.0.0.1:1/ --rate 1 --dry-run" }
+  for _, words in ipairs(verbs) do
+    local run = out_to(" > /dev/full", words)
+    t.eq(run.code, 1, words .. ": " .. run.stderr)
+    local told = select(2, run.stderr:gsub("eirun: cannot write to '/dev/stdout': no space left on device", ""))
+    t.eq(told, 1, words .. ": " .. run.stderr)
+  end
+  local wrong = out_to(" > /dev/full", "check " .. dir.path .. "/none.lua")
+  t.eq(wrong.code ~= 0, true)
+end)
+
+t.test("a_reader_that_has_seen_enough_is_no_failure", function()
+  t.eq(out_to(" | head -n 1 >/dev/null", "reference").stderr, "")
+end)

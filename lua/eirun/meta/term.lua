@@ -21,4 +21,9 @@ function term.width(fd) end
 ---@return eirun.Error|nil
 function term.write(fd, text) end
 
+---What went wrong first with the standard output, other than a reader that left; nil when nothing did.
+---Example: `if term.lost() then return 1 end`
+---@return eirun.Error|nil
+function term.lost() end
+
 return term

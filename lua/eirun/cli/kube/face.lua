@@ -11,6 +11,12 @@ function M.out(text)
   term.write(1, text)
 end
 
+---What goes on until somebody ends it, and so must end when nobody can read it.
+---@param text string
+function M.flow(text)
+  errors.check(term.write(1, text))
+end
+
 ---@param text string a line
 function M.note(text)
   term.write(2, text .. "\n")

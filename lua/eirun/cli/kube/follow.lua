@@ -27,12 +27,12 @@ local function show_row(object, state, wanted, options, format)
     state.view = { wide = format.wide, namespace = options.all_namespaces and wanted.info.namespaced, show_labels = options.show_labels,
       label_columns = options.label_columns }
     state.widths = {}
-    if not options.no_headers then face.out(print_.align({ print_.heading(columns, state.view) }, state.widths)) end
+    if not options.no_headers then face.flow(print_.align({ print_.heading(columns, state.view) }, state.widths)) end
   end
   state.columns = columns
   local rows = {}
   for i, row in ipairs(object.rows or {}) do rows[i] = print_.row(columns, row, state.view) end
-  face.out(print_.align(rows, state.widths))
+  face.flow(print_.align(rows, state.widths))
 end
 
 local function show_event(line, state, wanted, options, format)
@@ -45,12 +45,12 @@ local function show_event(line, state, wanted, options, format)
   local object = event.object
   if object.kind == "Table" then return show_row(object, state, wanted, options, format) end
   object.kind, object.apiVersion = wanted.info.kind, wanted.info.api_version
-  if format.kind == "name" then return face.out(("%s/%s\n"):format(face.kind_word(wanted.info), object.metadata.name)) end
+  if format.kind == "name" then return face.flow(("%s/%s\n"):format(face.kind_word(wanted.info), object.metadata.name)) end
   if format.kind == "table" then
-    return face.out(print_.align({ { object.metadata.name, event.type } }, state.widths or {}))
+    return face.flow(print_.align({ { object.metadata.name, event.type } }, state.widths or {}))
   end
   local text = print_.documents(format, { print_.trimmed(object, options.show_managed_fields) }, true)
-  face.out((format.kind == "yaml" and "---\n" or "") .. text)
+  face.flow((format.kind == "yaml" and "---\n" or "") .. text)
 end
 
 ---Shows changes until the stream ends, as kubectl does: it does not reconnect.

@@ -65,7 +65,7 @@ local function show(k8s, pod, container, options)
     limit_bytes = options.limit_bytes, since_time = options.since_time,
     since = options.since and math.ceil(face.seconds(options.since, nil, "since")) }
   local function out(text)
-    if text ~= "" then face.out(options.prefix and prefixed(text, pod, container) or text) end
+    if text ~= "" then face.flow(options.prefix and prefixed(text, pod, container) or text) end
   end
   if not options.follow then return out(k8s:logs(pod.metadata.name, wanted)) end
   for text in k8s:follow_logs(pod.metadata.name, wanted) do out(text) end

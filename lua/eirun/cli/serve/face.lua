@@ -4,7 +4,7 @@ local errors = require "eirun.errors"
 local kube = require "eirun.cli.kube.face"
 local task = require "eirun.task"
 
-local M = { out = kube.out, note = kube.note, usage = kube.usage }
+local M = { out = kube.out, flow = kube.flow, note = kube.note, usage = kube.usage }
 
 ---Wraps a verb: connects and runs it. The verb answers its exit code.
 ---@param fn fun(k8s: eirun.KubeClient, options: table, words: string[]): integer|nil

@@ -47,5 +47,5 @@ return face.verb(function(k8s, options, words)
     face.out(k8s:logs(pod.metadata.name, opts))
     return 0
   end
-  for text in k8s:follow_logs(pod.metadata.name, opts) do face.out(text) end
+  for text in k8s:follow_logs(pod.metadata.name, opts) do face.flow(text) end
 end)
