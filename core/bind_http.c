@@ -118,6 +118,7 @@ static const struct er_opt client_opts[] = {
     {.key = "verify", .type = ER_OPT_BOOLEAN, .offset = offsetof(struct client_options, verify)},
     {.key = "proxy", .type = ER_OPT_STRING, .offset = OPTION(proxy)},
     {.key = "user_agent", .type = ER_OPT_STRING, .offset = OPTION(user_agent)},
+    {.key = "session_folder", .type = ER_OPT_STRING, .offset = OPTION(session_folder)},
     {.key = "max_connections", .type = ER_OPT_INTEGER, .offset = OPTION(max_connections)},
 };
 

@@ -23,6 +23,7 @@ static bool copy_options(struct er_http_client *client, const struct er_http_opt
     return copy_text(&client->ca_file, options->ca_file) && copy_text(&client->proxy, options->proxy) &&
            copy_text(&client->tls_server_name, options->tls_server_name) &&
            copy_text(&client->user_agent, options->user_agent) &&
+           copy_text(&client->session.folder, options->session_folder) &&
            copy_bytes(&client->ca_pem, &client->ca_pem_length, options->ca_pem) &&
            copy_bytes(&client->cert_pem, &client->cert_pem_length, options->cert_pem) &&
            copy_bytes(&client->key_pem, &client->key_pem_length, options->key_pem);
@@ -37,6 +38,7 @@ static void release(struct er_http_client *client) {
     er_free(client->cert_pem);
     er_free_secret(client->key_pem, client->key_pem_length);
     er_http_identity_release(&client->identity);
+    er_http_session_release(&client->session);
     er_free(client);
 }
 

@@ -20,7 +20,9 @@ struct er_http_options {
     const char *tls_server_name; // NULL: the URL's host
     const char *proxy;           // NULL: the environment's variables, "": none
     const char *user_agent;
-    bool insecure;           // any certificate will do
+    const char
+        *session_folder; // TLS sessions are kept there for the next process; only with ca_pem and proxy "". NULL: no
+    bool insecure;       // any certificate will do
     int64_t max_connections; // requests under way; more wait their turn
 };
 

@@ -154,6 +154,11 @@ void er_http_explain(struct er_transfer *t, CURLcode code) {
     if (!t->connected && explain_refusal(t)) {
         return;
     }
+    if (!t->connected && t->client->session.bad_ca) {
+        er_fail(&t->reply.error, ER_NETWORK, "cannot connect to %s:%u: error importing CA certificate blob",
+                t->place.host, t->place.port);
+        return;
+    }
     if (!t->connected && t->client->identity.bad) {
         er_fail(&t->reply.error, ER_INVALID,
                 "cannot connect to %s:%u: the client's certificate and its key are no PEM that belongs together",

@@ -85,9 +85,9 @@ bool er_http_identity_is_ours(const struct er_transfer *t) {
     return t->client->key_pem && t->client->cert_pem && (t->routed || (proxy && !*proxy));
 }
 
-void er_http_identity_offer(struct er_transfer *t, SSL_CTX *context) {
+void er_http_identity_offer(struct er_transfer *t, SSL_CTX *context, bool soon) {
     SSL_CTX_set_cert_cb(context, on_asked, t->client);
-    if (!t->client->identity.was_read) {
+    if (soon && !t->client->identity.was_read) {
         uv_idle_start(&t->client->spare_time, on_spare_time);
     }
 }

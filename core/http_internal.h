@@ -67,6 +67,17 @@ struct er_http_identity {
     struct evp_pkey_st *key;
 };
 
+// The TLS session with the client's first server.
+struct er_http_session {
+    char *folder; // NULL: none is kept
+    char host[sizeof(((struct er_url *)0)->host)];
+    uint16_t port;                  // 0: no connection yet
+    char *path;                     // of its file
+    struct ssl_session_st *session; // to resume
+    bool is_new;                    // of a handshake of this process
+    bool bad_ca;                    // ca_pem is no PEM
+};
+
 struct er_http_client {
     struct er_runtime *rt;
     const struct er_curl *curl;
@@ -82,6 +93,7 @@ struct er_http_client {
     size_t ca_pem_length, cert_pem_length, key_pem_length;
     struct er_http_identity identity;
     uv_idle_t spare_time; // to read it in
+    struct er_http_session session;
     bool insecure;
 };
 
@@ -89,8 +101,15 @@ struct er_http_client {
 struct ssl_ctx_st;
 void er_http_identity_init(struct er_http_client *client);
 bool er_http_identity_is_ours(const struct er_transfer *t); // else curl gets the PEM texts
-void er_http_identity_offer(struct er_transfer *t, struct ssl_ctx_st *context);
+// `soon`: it will most likely be asked for.
+void er_http_identity_offer(struct er_transfer *t, struct ssl_ctx_st *context, bool soon);
 void er_http_identity_release(struct er_http_identity *identity);
+
+// http_session.c
+bool er_http_session_is_ours(const struct er_transfer *t);                     // else curl gets ca_pem
+bool er_http_session_offer(struct er_transfer *t, struct ssl_ctx_st *context); // true: there is one to resume
+void er_http_session_refused(struct er_http_session *kept);                    // no connection came of it
+void er_http_session_release(struct er_http_session *kept);
 
 // http_pool.c
 void er_http_pool_init(struct er_http_client *client, struct er_http_pool *pool);

@@ -175,8 +175,9 @@ static void set_way(struct setter *s, struct er_transfer *t) {
 static CURLcode on_ssl_context(CURL *easy, void *context, void *transfer) {
     (void)easy;
     struct er_transfer *t = transfer;
+    bool resumes = er_http_session_is_ours(t) && er_http_session_offer(t, context);
     if (er_http_identity_is_ours(t)) {
-        er_http_identity_offer(t, context);
+        er_http_identity_offer(t, context, !resumes);
     }
     X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(context), (time_t)(er_now(t->client->rt) / 1000000000));
     return CURLE_OK;
@@ -192,7 +193,7 @@ static void set_blob(struct setter *s, CURLoption option, char *bytes, size_t le
 static void set_tls(struct setter *s, struct er_transfer *t) {
     struct er_http_client *client = t->client;
     SET(s, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    SET(s, CURLOPT_SSL_SESSIONID_CACHE, 0L); // a resumed session would skip the look at the certificate's dates
+    SET(s, CURLOPT_SSL_SESSIONID_CACHE, 0L); // curl would not look at the certificate's dates; see http_session.c
     SET(s, CURLOPT_SSL_CTX_FUNCTION, on_ssl_context);
     SET(s, CURLOPT_SSL_CTX_DATA, t);
     SET(s, CURLOPT_SSL_VERIFYPEER, client->insecure ? 0L : 1L);
@@ -201,7 +202,9 @@ static void set_tls(struct setter *s, struct er_transfer *t) {
         SET(s, CURLOPT_CAPATH, NULL);
         SET(s, CURLOPT_CAINFO, client->ca_file);
     }
-    set_blob(s, CURLOPT_CAINFO_BLOB, client->ca_pem, client->ca_pem_length);
+    if (!er_http_session_is_ours(t)) {
+        set_blob(s, CURLOPT_CAINFO_BLOB, client->ca_pem, client->ca_pem_length);
+    }
     if (!er_http_identity_is_ours(t)) {
         set_blob(s, CURLOPT_SSLCERT_BLOB, client->cert_pem, client->cert_pem_length);
         set_blob(s, CURLOPT_SSLKEY_BLOB, client->key_pem, client->key_pem_length);

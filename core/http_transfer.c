@@ -116,6 +116,9 @@ static void finish(struct er_transfer *t) {
     bool ran = t->state == ER_TRANSFER_RUNS;
     if (ran) {
         stop_running(t);
+        if (!t->connected && t->reply.error.status != ER_CANCELLED) {
+            er_http_session_refused(&client->session);
+        }
     } else {
         unlink_from(&client->waiting, t);
     }

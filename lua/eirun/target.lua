@@ -48,6 +48,23 @@ function M.plain_client()
   return errors.check(http.client { proxy = "", user_agent = "eirun/" .. require("eirun.core.build").version })
 end
 
+--- A folder for what is kept between runs; nil where nothing is. A sandbox is new each time and its clock is its own: nothing of it is
+--- kept.
+---@param name string
+---@return string|nil path it may have to be made
+--- Example: `local folder = target.cache_folder "discovery"`
+--- Raises kind `invalid` outside a run.
+function M.cache_folder(name)
+  if M.current().sandbox then return nil end
+  local home = os_core.getenv("XDG_CACHE_HOME")
+  if not home or home == "" then
+    local user = os_core.getenv("HOME")
+    if not user or user == "" then return nil end
+    home = user .. "/.cache"
+  end
+  return home .. "/eirun/" .. name
+end
+
 local clients = {}
 
 -- Read before the first request: a client would fail only when a connection is made, and not say why.

@@ -157,8 +157,10 @@ M.environment = {
     .. "product likewise" },
   { "ALIBABA_CLOUD_ENDPOINT_TYPE", "vpc: endpoints inside a VPC" },
   { "EIRUN_CA_FILE", "certificates to trust instead of the system's" },
+  { "EIRUN_TLS_SESSIONS", "off: no TLS session with an API server is kept for the next run" },
   { "EIRUN_LUA_DIR", "as --lua-dir" },
   { "NO_COLOR", "no colours" },
+  { "XDG_CACHE_HOME", "where what is known of API servers is kept; default ~/.cache" },
   { "XDG_STATE_HOME", "where the sandbox keeps its state; default ~/.local/state" },
 }
 

@@ -6,6 +6,7 @@ local errors = require "eirun.errors"
 local http = require "eirun.http"
 local json = require "eirun.core.json"
 local kinds = require "eirun.kube.kinds"
+local os_core = require "eirun.core.os"
 local proxies = require "eirun.kube.proxy"
 local secret = require "eirun.core.secret"
 local settings = require "eirun.kube.config"
@@ -116,6 +117,11 @@ end
 
 -- Requests -----------------------------------------------------------------------------------------------------------
 
+-- The next run resumes the TLS session of this one.
+local function session_folder()
+  return os_core.getenv "EIRUN_TLS_SESSIONS" ~= "off" and target.cache_folder "sessions" or nil
+end
+
 -- One HTTP client an identity: new certificates want new connections.
 local function transport(self, identity)
   local shared, config = self.shared, self.config
@@ -123,7 +129,8 @@ local function transport(self, identity)
   if shared.http and shared.cert_pem == identity.cert_pem and shared.ca_pem == ca_pem then return shared.http end
   shared.cert_pem, shared.ca_pem = identity.cert_pem, ca_pem
   shared.http = target.http { ca_pem = ca_pem, cert_pem = identity.cert_pem, key_pem = identity.key_pem, verify = config.verify,
-    proxy = config.proxy or proxies.of(config.server) or "", tls_server_name = config.tls_server_name, user_agent = "eirun" }
+    proxy = config.proxy or proxies.of(config.server) or "", tls_server_name = config.tls_server_name, user_agent = "eirun",
+    session_folder = session_folder() }
   return shared.http
 end
 

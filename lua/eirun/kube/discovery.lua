@@ -6,7 +6,6 @@ local errors = require "eirun.errors"
 local fs = require "eirun.core.fs"
 local json = require "eirun.core.json"
 local kinds = require "eirun.kube.kinds"
-local os_core = require "eirun.core.os"
 local target = require "eirun.target"
 local task = require "eirun.task"
 
@@ -93,16 +92,9 @@ end
 
 -- Keeping -------------------------------------------------------------------------------------------------------------
 
--- A sandbox is new each time and its clock is its own: nothing of it is kept on disk.
 local function file_of(k8s)
-  if target.current().sandbox then return nil end
-  local home = os_core.getenv("XDG_CACHE_HOME")
-  if not home or home == "" then
-    local user = os_core.getenv("HOME")
-    if not user or user == "" then return nil end
-    home = user .. "/.cache"
-  end
-  return home .. "/eirun/discovery/" .. crypto.hex(crypto.sha256(k8s.config.server)) .. ".json"
+  local folder = target.cache_folder "discovery"
+  return folder and folder .. "/" .. crypto.hex(crypto.sha256(k8s.config.server)) .. ".json"
 end
 
 local function load(path)

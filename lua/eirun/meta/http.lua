@@ -12,6 +12,7 @@ local http = {}
 ---@field verify? boolean default true; false takes any certificate
 ---@field proxy? string URL, whatever no_proxy says, "" for none; default: the environment's http_proxy, https_proxy, no_proxy
 ---@field user_agent? string default "eirun"
+---@field session_folder? string where TLS sessions are kept for the next process: only with ca_pem and proxy "", and of the first server
 ---@field max_connections? integer default 128: requests and streams under way; more wait their turn
 
 ---@class eirun.core.http.Sink
