@@ -42,6 +42,25 @@ def an_api_server_that_is_killed_meanwhile_costs_nothing(plane, folder):
           "not all were made")
 
 
+def a_tls_session_is_resumed_until_the_api_server_forgets_it(plane, folder):
+    kept = f"{folder}/session-cache/eirun/sessions"
+
+    def written():
+        """When a handshake in full was last made: each leaves a new file."""
+        done = eirun("kube", "--kubeconfig", plane.kubeconfig, "get", "namespace", "default", "-o", "name",
+                     env={"XDG_CACHE_HOME": f"{folder}/session-cache"})
+        check(done.returncode == 0 and done.stdout == "namespace/default\n", done.stderr)
+        files = os.listdir(kept)
+        check(len(files) == 1, f"{files}")
+        return os.stat(f"{kept}/{files[0]}").st_mtime_ns
+
+    first = written()
+    check([written(), written()] == [first, first], "the next runs resume")
+    plane.restart_one("kube-apiserver", signal.SIGKILL)
+    second = written()
+    check(second != first and written() == second, "verified anew, and resumed again")
+
+
 def the_main_job_outlives_an_api_server(plane, folder):
     def disturb():
         time.sleep(4)
@@ -251,4 +270,5 @@ def a_namespace_stuck_in_deletion_is_told_with_what_holds_it(plane, folder):
 TESTS = [a_conflict_names_the_field_and_its_owner, what_admission_denies_is_told_in_its_words, too_many_requests_are_waited_out,
          an_expired_token_is_told_and_its_file_read_again, a_token_file_is_read_again_while_a_process_runs,
          a_namespace_stuck_in_deletion_is_told_with_what_holds_it,
-         an_api_server_that_is_killed_meanwhile_costs_nothing, the_main_job_outlives_an_api_server, a_watch_behind_a_compaction_lists_again]
+         a_tls_session_is_resumed_until_the_api_server_forgets_it, an_api_server_that_is_killed_meanwhile_costs_nothing,
+         the_main_job_outlives_an_api_server, a_watch_behind_a_compaction_lists_again]
