@@ -17,7 +17,7 @@ DATA = os.path.join(ROOT, "tests/data/kube")
 FLAGS = {"kube-controller-manager": {"node-monitor-grace-period": "86400s"}}
 # How many tests of each file a real server is asked; what is left out injects faults or looks inside the emulator.
 # The tests of the API last: they kill the server, and its controllers take their time to come back to it.
-EXPECTED = {"owned": 8, "apply": 16, "batch": 11, "api": 30, "controllers": 29}
+EXPECTED = {"owned": 8, "apply": 16, "batch": 11, "quota": 7, "api": 30, "controllers": 29}
 # suite_controllers.py has one of its own, since it mostly waits.
 PLANES = {"controllers": "controllers"}
 # What one test may take; the longest waits a minute for the garbage collector of pods.

@@ -42,6 +42,21 @@ t.test("a_condition_of_pods_by_label_is_waited_for", with_cluster(function(k8s)
   t.err("not_found", function() k8s:wait { kind = "Pod", labels = { app = "nope" }, condition = "Ready" } end)
 end))
 
+t.test("a_used_up_quota_ends_the_waiting_early_in_the_servers_words", with_cluster(function(k8s)
+  local team = k8s:ensure_namespace("team", { quota = { pods = 1 } })
+  local web = workload("Deployment")
+  web.spec.replicas = 2
+  team:create(web)
+  local err, took = refused("quota", function()
+    team:wait { kind = "Deployment", name = "web", condition = "Available", timeout = 900 }
+  end)
+  t.match(err.message, 'exceeded quota: eirun, requested: pods=1, used: pods=1, limited: pods=1"$')
+  t.match(err.hint, "quota is used up: raise it, or ask for less")
+  t.ok(took < 60, "it took " .. took)
+  team:ensure_quota { hard = { pods = 2 } }
+  t.eq(team:wait({ kind = "Deployment", name = "web", condition = "Available" }).status.readyReplicas, 2)
+end))
+
 t.test("a_field_that_another_sets_ends_the_waiting", with_cluster(function(k8s)
   k8s:create(config_map { k = "old" })
   task.together(function(all)

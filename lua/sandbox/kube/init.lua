@@ -20,7 +20,7 @@ local kube = {}
 local ADAPTER = "ack-alibaba-cloud-metrics-adapter"
 -- The autoscaler works on its own, since it asks others.
 local CONTROLLERS = { "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "volumes", "endpointslice",
-  "disruption", "namespace", "garbage", "nodes", "scheduler", "expiry" }
+  "disruption", "namespace", "garbage", "nodes", "scheduler", "expiry", "quota" }
 local AUTOSCALER = { "hpa" }
 
 local function adapter_service()

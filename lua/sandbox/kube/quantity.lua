@@ -68,18 +68,20 @@ function quantity.from_milli(milli)
   return n .. suffixes[i]
 end
 
--- The text that the API server stores for a quantity: bytes in powers of two when it was given so.
-function quantity.canonical(q)
-  local milli = quantity.milli(q)
-  if not milli then return q end
-  local suffix = type(q) == "string" and q:match("[KMGTPE]i$")
-  if not suffix then return quantity.from_milli(milli) end
-  if milli % 1000 ~= 0 then return quantity.from_milli(milli) end
+-- The shortest text of so many thousandths, in powers of two when it is to be and can be: "12500m", "10", "1536Mi".
+function quantity.text(milli, binary)
+  if not binary or milli % 1000 ~= 0 then return quantity.from_milli(milli) end
   local n, names, i = milli // 1000, { "", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei" }, 1
   while n ~= 0 and n % 1024 == 0 and names[i + 1] do
     n, i = n // 1024, i + 1
   end
   return n .. names[i]
+end
+
+-- The text that the API server stores for a quantity: bytes in powers of two when it was given so.
+function quantity.canonical(q)
+  local milli = quantity.milli(q)
+  return milli and quantity.text(milli, type(q) == "string" and q:find "[KMGTPE]i$" ~= nil) or q
 end
 
 return quantity

@@ -9,6 +9,7 @@ local apply = require "sandbox.kube.apply"
 local defaults = require "sandbox.kube.defaults"
 local normalise = require "sandbox.kube.normalise"
 local patch = require "sandbox.kube.patch"
+local quota = require "sandbox.kube.quota"
 local resources = require "sandbox.kube.resources"
 local rules = require "sandbox.kube.rules"
 local schema = require "sandbox.kube.schema"
@@ -132,6 +133,7 @@ function Registry:insert(r, ns, obj, opts)
   end
   strategy.create(self, r, obj)
   check(r, obj)
+  quota.admit(self, r, obj)
   return self:save(r, obj, opts)
 end
 

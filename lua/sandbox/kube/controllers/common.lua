@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What several controllers ask about objects.
 local json = require "eirun.core.json"
+local resources = require "sandbox.kube.resources"
+local status = require "sandbox.kube.status"
 local tables = require "sandbox.kube.tables"
 local value = require "sandbox.kube.value"
 
@@ -49,6 +51,14 @@ end
 function common.owner_reference(r, obj)
   return { apiVersion = r.api_version, kind = r.kind, name = obj.metadata.name, uid = obj.metadata.uid, controller = true,
     blockOwnerDeletion = true }
+end
+
+-- A pod of a controller's object; when it is refused, an event begins with `words` before the refusal is raised.
+function common.make_pod(self, r, obj, pod, options, words)
+  local ok, made = pcall(self.reg.create, self.reg, resources.pods, obj.metadata.namespace, pod, options)
+  if ok then return made end
+  if status.is(made) then self.recorder:event(r, obj, "Warning", "FailedCreate", words .. made.message) end
+  error(made, 0)
 end
 
 -- A copy of the list with that condition set. A condition of the same status keeps its transition time.

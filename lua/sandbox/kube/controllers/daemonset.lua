@@ -83,7 +83,7 @@ function Daemons:place(ds, node, pods)
     if not wanted or i > 1 or common.pod_finished(pod) then self:delete(ds, pod) end
   end
   if not wanted or pods[1] then return end
-  local rec = self.reg:create(PODS, ds.metadata.namespace, pod_for(ds, node), WHO)
+  local rec = common.make_pod(self, R, ds, pod_for(ds, node), WHO, "Error creating: ")
   self.recorder:event(R, ds, "Normal", "SuccessfulCreate", "Created pod: " .. rec.name)
 end
 

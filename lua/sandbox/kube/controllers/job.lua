@@ -58,7 +58,7 @@ function Jobs:create_pod(obj, index)
     pod.metadata.annotations[INDEX] = tostring(index)
     pod.metadata.labels[INDEX] = tostring(index)
   end
-  local rec = self.reg:create(PODS, obj.metadata.namespace, pod, WHO)
+  local rec = common.make_pod(self, R, obj, pod, WHO, "Error creating: ")
   self.recorder:event(R, obj, "Normal", "SuccessfulCreate", "Created pod: " .. rec.name)
 end
 

@@ -50,7 +50,9 @@ end
 
 function Stateful:create(set, ordinal)
   self:ensure_claims(set, ordinal)
-  local rec = self.reg:create(PODS, set.metadata.namespace, pod_for(set, ordinal), WHO)
+  local pod = pod_for(set, ordinal)
+  local rec = common.make_pod(self, R, set, pod, WHO,
+    ("Create Pod %s in StatefulSet %s failed error: "):format(pod.metadata.name, set.metadata.name))
   self.recorder:event(R, set, "Normal", "SuccessfulCreate",
     ("create Pod %s in StatefulSet %s successful"):format(rec.name, set.metadata.name))
 end
