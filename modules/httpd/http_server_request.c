@@ -87,13 +87,18 @@ void er_httpd_req_detach(struct er_httpd_req *req) {
     }
 }
 
+// What the handler leaves undone cannot be done without it. A body that is dropped behind its reply can.
+static bool is_undone(const struct er_httpd_req *req) {
+    return req->reply != REPLY_FINISHED || (req->body == BODY_READING && req->sink_kind != SINK_DROP);
+}
+
 void er_httpd_req_free(struct er_httpd_req *req) {
     struct er_httpd *server = req->server;
     req->held = false;
     req->wake = NULL;
     if (!req->conn) {
         recycle(req);
-    } else if (req->reply != REPLY_FINISHED || req->body == BODY_READING) {
+    } else if (is_undone(req)) {
         er_httpd_conn_reset(req->conn);
     }
     er_httpd_unref(server);

@@ -340,6 +340,22 @@ t.test("early_reply_reaches_a_client_that_is_still_sending", function()
   end)
 end)
 
+-- As Go's clients do it: they write the end of a chunked body by itself, and the reply may be out before.
+t.test("a_body_that_ends_after_its_reply_leaves_the_connection_usable", function()
+  serving(function(req) req:respond(200, nil, req.path) end, function(_, base)
+    local port = base:match "%d+$"
+    local script = "exec 3<>/dev/tcp/127.0.0.1/" .. port .. [[
+
+      printf 'POST /first HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n' >&3
+      read -r -u 3 line && echo "$line" && sleep 0.05
+      printf '3\r\nabc\r\n' >&3 && sleep 0.05
+      printf '0\r\n\r\nGET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' >&3
+      cat <&3]]
+    local done = assert(process.run { "bash", "-c", script, timeout = 20 })
+    t.match(done.stdout, "^HTTP/1.1 200 OK\r\n.*/firstHTTP/1.1 200 OK\r\n.*/second$", done.stderr)
+  end)
+end)
+
 t.test("misuse_raises", function()
   serving(function(req)
     t.err("not a header name", req.respond, req, 200, { ["a b"] = "c" })
