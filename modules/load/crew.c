@@ -14,9 +14,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-// How many sockets are looked at between two looks at what is due; a closed loop sends at once what an answer lets it
-// send, so that the server is never without work.
-enum { EVENTS = 64, EVENTS_OPEN = 8, EVENTS_FEW = 8, DEAD_MAX = 256 };
+// How many sockets are looked at between two looks at what is due; a closed loop sends between a few of them what
+// answers let it send, so that the server is never without work.
+enum { EVENTS = 64, EVENTS_OPEN = 8, EVENTS_REFILL = 8, EVENTS_FEW = 16, DEAD_MAX = 256 };
 enum { SHELVE = 1, STOP = 2, BEGIN = 4 }; // what the loop's thread asks for
 static const int64_t gather_ns = 150000;  // see er_load_config
 static const int64_t look_ns = 250000000; // how often figures are gathered
@@ -232,7 +232,9 @@ static void turn(struct member *member, struct epoll_event *events) {
         if (member->dead_count > DEAD_MAX) {
             bury_early(member, events + i + 1, count - i - 1);
         }
-        er_load_worker_refill(&member->worker);
+        if ((i + 1) % EVENTS_REFILL == 0) {
+            er_load_worker_refill(&member->worker);
+        }
     }
     int64_t now = thread_now(&member->worker);
     bool due = member->wake <= now;

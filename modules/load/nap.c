@@ -13,7 +13,7 @@ static const int64_t credit_max_ns = 5000000;
 
 // A wait costs as much CPU as several requests, whether an alarm ends it or an answer; and each answer that ends one
 // costs the server as much again. So who is ahead of a server waits for several answers. Alarms come some 25 us late.
-static const int64_t rest_max_ns = 75000, rest_min_ns = 25000;
+static const int64_t rest_max_ns = 100000, rest_min_ns = 25000;
 enum { REST_SHARE = 4, REST_FEWEST = 4, PACE_WEIGHT = 8 };
 
 static int64_t now_ns(void) {

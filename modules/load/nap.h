@@ -30,7 +30,7 @@ int er_load_nap(struct er_load_nap *nap, struct epoll_event *events, int most, i
 // To be told at each turn of a closed loop how many answers have come by `now`.
 void er_load_pace_note(struct er_load_pace *pace, int64_t now, uint64_t answered);
 // How long a loop that is ahead of its server may leave answers unread, to find several at once: a quarter of the time
-// that a request takes, and less than a tenth of a millisecond; 0 where that would gather nothing.
+// that a request takes, and at most a tenth of a millisecond; 0 where that would gather nothing.
 int64_t er_load_pace_rest(const struct er_load_pace *pace, size_t in_flight);
 // Sleeps; sockets are not listened to.
 void er_load_rest(int64_t span);

@@ -83,9 +83,9 @@ static struct er_load_pace paced(int64_t each) {
 static bool about(int64_t value, int64_t wanted) { return value >= wanted * 99 / 100 && value <= wanted; }
 
 static void a_loop_that_is_ahead_rests_for_a_quarter_of_a_requests_time(void) {
-    struct er_load_pace fast = paced(6000), slow = paced(20000), none = {0};
+    struct er_load_pace fast = paced(6000), slow = paced(26000), none = {0};
     CHECK(about(er_load_pace_rest(&fast, 20), 30000)); // 20 under way, one done each 6 us: a request takes 120 us
-    CHECK(er_load_pace_rest(&fast, 640) == 75000);     // but at most so long
+    CHECK(er_load_pace_rest(&fast, 640) == 100000);    // but at most so long
     CHECK(er_load_pace_rest(&fast, 8) == 0);           // an alarm would come later
     CHECK(er_load_pace_rest(&slow, 640) == 0);         // four answers take longer
     CHECK(er_load_pace_rest(&none, 640) == 0);
