@@ -186,8 +186,9 @@ local function check_names(book, values, source)
   table.sort(names)
   for _, name in ipairs(names) do
     if not book.args[name] then
+      local advice = spec.advice(name, book.args)
       errors.raise("invalid", ("%s: the playbook '%s' has no argument '%s'%s"):format(source, book.name, name,
-        spec.advice(name, book.args)), { code = "usage" })
+        advice ~= "" and advice or "; --help after the playbook lists them"), { code = "usage" })
     end
   end
 end
