@@ -21,25 +21,29 @@ READY_SECONDS = 120
 STOP_SECONDS = 20
 OPEN_PATHS = "/healthz,/readyz,/livez,/metrics"
 
+RUNNING = []  # the planes of this process
+
 
 class Failed(Exception):
     """A program of the control plane did not come up."""
 
 
-def free_ports(count):
-    """Ports nobody listens on, below those that the kernel gives to clients: a client that knocks at a port of a server that
-    is down could otherwise be given that very port, and keep it."""
-    ports = []
-    while len(ports) < count:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as one:
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    return ports
+def reserve_ports(count):
+    """Sockets bound to ports that are nobody else's while the sockets are open: the planes of one run start at the same time, and a
+    program that finds its port taken ends, while the one that has it answers for both. Go's listeners share a port with a socket
+    that does not listen (SO_REUSEADDR on both). Below the ports that the kernel gives to clients: a client that knocks at a server
+    that is down could otherwise be given that very port, and keep it."""
+    sockets = []
+    while len(sockets) < count:
+        one = socket.socket()
+        try:
+            one.bind(("127.0.0.1", random.randrange(20000, 32000)))
+        except OSError:
+            one.close()
+            continue
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after bind(), which would share with another's reservation
+        sockets.append(one)
+    return sockets
 
 
 def fetch(port, path, tls):
@@ -72,6 +76,7 @@ class Plane:
         self.flags = flags or {}
         self.state = {}
         self.programs = None
+        self.reserved = []
 
     # Set up ---------------------------------------------------------------------------------------------------------
 
@@ -82,8 +87,11 @@ class Plane:
             raise Failed(f"'{self.folder}' holds a control plane already: stop it first")
         certs.make_all(self.pki)
         names = ("etcd", "peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-        self.state = {"ports": dict(zip(names, free_ports(len(names)))), "pids": {}, "token": secrets.token_hex(16),
-                      "programs": self.programs, "flags": self.flags}
+        self.reserved = reserve_ports(len(names))
+        ports = (one.getsockname()[1] for one in self.reserved)
+        self.state = {"ports": dict(zip(names, ports)), "pids": {}, "token": secrets.token_hex(16), "programs": self.programs,
+                      "flags": self.flags}
+        RUNNING.append(self)
         self.write(f"{self.pki}/tokens.csv", f'{self.state["token"]},admin,1,"system:masters"\n')
         self.write_kubeconfig(self.kubeconfig, {"client-certificate-data": self.encoded("admin.crt"), "client-key-data": self.encoded("admin.key")})
         self.write(f"{self.folder}/env.sh", f"export KUBECONFIG='{self.kubeconfig}' PATH='{self.programs}':\"$PATH\"\n")
@@ -266,9 +274,18 @@ class Plane:
         revision = self.etcd("/v3/kv/range", {"key": key})["header"]["revision"]
         self.etcd("/v3/kv/compaction", {"revision": revision, "physical": True})
 
+    def deaths(self):
+        """What ended without being told to: a line for each program, with its last words."""
+        return [f"{name} of {self.folder} is not running:\n{tail(f'{self.folder}/{name}.log')}"
+                for name in ORDER if name in self.state.get("pids", {}) and not self.alive(name)]
+
     def stop(self, keep=False):
         for name in reversed(ORDER):
             self.stop_one(name)
+        while self.reserved:
+            self.reserved.pop().close()
+        if self in RUNNING:
+            RUNNING.remove(self)
         if not keep:
             for part in ("etcd", "run", "pki"):
                 shutil.rmtree(f"{self.folder}/{part}", ignore_errors=True)
