@@ -88,8 +88,7 @@ end
 local CREATE_TRIES, CREATE_PAUSE = 3, 5
 
 -- One try: the new pool's id; or nil and the error when it is not known whether it was made, and the name says that it was not.
-local function try_create(cluster_id, given)
-  local asked = task.now()
+local function try_create(cluster_id, given, asked)
   local ok, answer = pcall(cloud.cs, "CreateClusterNodePool", { ClusterId = cluster_id },
     { body = pool_spec.create_body(given), object = object(given.name) })
   if ok then
@@ -106,10 +105,10 @@ local function try_create(cluster_id, given)
 end
 
 -- CS knows no client token, so the name has to tell whether a create whose answer was lost was carried out.
-local function create(cluster_id, given)
+local function create(cluster_id, given, asked)
   local failure
   for _ = 1, CREATE_TRIES do
-    local id, err = try_create(cluster_id, given)
+    local id, err = try_create(cluster_id, given, asked)
     if id then return id end
     failure = err
   end
@@ -125,11 +124,10 @@ local function bodies_of(body)
   return list
 end
 
-local function modify(cluster_id, plan, given, wanted)
+local function modify(cluster_id, plan, given, wanted, asked)
   local observed = plan.observed
   local id = observed.nodepool_info.nodepool_id
   for _, body in ipairs(bodies_of(pool_spec.modify_body(observed, wanted, plan.changes))) do
-    local asked = task.now()
     local answer = cloud.cs("ModifyClusterNodePool", { ClusterId = cluster_id, NodepoolId = id },
       { body = body, object = object(given.name) })
     follow(cluster_id, id, answer.task_id, given, asked)
@@ -237,8 +235,8 @@ function M.ensure(cluster_id, given, own_vswitches)
     compare = function(observed) return compare(observed, given) end,
     act = function(plan)
       asked = task.now()
-      if not plan.observed then return create(cluster_id, with_vswitches(given, own_vswitches)) end
-      return modify(cluster_id, plan, given, pool_spec.wanted(given, plan.observed))
+      if not plan.observed then return create(cluster_id, with_vswitches(given, own_vswitches), asked) end
+      return modify(cluster_id, plan, given, pool_spec.wanted(given, plan.observed), asked)
     end,
     wait = function(plan)
       local id = plan.result or plan.observed.nodepool_info.nodepool_id
