@@ -234,6 +234,10 @@ function t.run(path, filter)
     end
     ::continue::
   end
+  if passed + failed + skipped == 0 then
+    print(#tests == 0 and ("no tests: %s holds no file test_*.lua with one"):format(path)
+      or ("no tests: none of the %d in %s has %q in its name"):format(#tests, path, filter))
+  end
   print(string.format("%d passed, %d failed, %d skipped", passed, failed, skipped))
   return (failed > 0 or passed == 0) and 1 or 0
 end

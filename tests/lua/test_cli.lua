@@ -344,6 +344,18 @@ t.test("a_real_target_without_credentials_says_what_to_do", function()
   t.match(run.stderr, "ALIBABA_CLOUD_ACCESS_KEY_ID")
 end)
 
+t.test("no_test_at_all_is_a_failure_that_says_why", function()
+  local dir <close> = scratch()
+  assert(fs.write(dir.path .. "/test_a.lua", 'require("eirun.test").test("one", function() end)'))
+  local result = eirun("test", dir.path .. "/test_a.lua", dir.path .. "/test_b.lua")
+  t.eq(result.code, 1)
+  t.eq(result.stdout, ("no tests: none of the 1 in %s has %q in its name\n0 passed, 0 failed, 0 skipped\n"):format(
+    dir.path .. "/test_a.lua", dir.path .. "/test_b.lua"))
+  assert(fs.remove(dir.path .. "/test_a.lua"))
+  result = eirun("test", dir.path)
+  t.eq({ result.code, result.stdout }, { 1, ("no tests: %s holds no file test_*.lua with one\n0 passed, 0 failed, 0 skipped\n"):format(dir.path) })
+end)
+
 t.test("the_version_names_what_the_program_is_built_with", function()
   local names = {}
   for name, version in eirun("version").stdout:gmatch "([^\n]+) (%d+%.%d+[%d.]*)\n" do names[#names + 1] = version ~= "" and name end
