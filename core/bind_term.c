@@ -56,17 +56,28 @@ static int tell(int fd, const char *bytes, size_t length) {
     return code;
 }
 
-// write(fd, text) -> true | nil, err
-static int l_write(lua_State *L) {
-    size_t length = 0;
+static int written(lua_State *L, const char *bytes, size_t length) {
     int fd = (int)luaL_checkinteger(L, 1);
-    const char *bytes = luaL_checklstring(L, 2, &length);
     int code = tell(fd, bytes, length);
     if (code) {
         return push_failure(L, code, fd);
     }
     lua_pushboolean(L, true);
     return 1;
+}
+
+// write(fd, text) -> true | nil, err
+static int l_write(lua_State *L) {
+    size_t length = 0;
+    const char *bytes = luaL_checklstring(L, 2, &length);
+    return written(L, bytes, length);
+}
+
+// reveal(fd, secret) -> true | nil, err; its own name, so that no secret is written by mistake
+static int l_reveal(lua_State *L) {
+    size_t length = 0;
+    const char *bytes = er_check_bytes(L, 2, &length);
+    return written(L, bytes, length);
 }
 
 // lost() -> nil | err
@@ -93,8 +104,8 @@ int er_print(lua_State *L) {
 
 int luaopen_eirun_core_term(lua_State *L);
 int luaopen_eirun_core_term(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"isatty", l_isatty}, {"width", l_width}, {"write", l_write}, {"lost", l_lost}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"isatty", l_isatty}, {"width", l_width}, {"write", l_write},
+                                         {"reveal", l_reveal}, {"lost", l_lost},   {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

@@ -21,6 +21,14 @@ function term.width(fd) end
 ---@return eirun.Error|nil
 function term.write(fd, text) end
 
+---Writes a secret out, for who asked for just that.
+---Example: `term.reveal(1, secret.concat(token, "\n"))`
+---@param fd integer
+---@param secret eirun.Secret|string
+---@return true|nil
+---@return eirun.Error|nil
+function term.reveal(fd, secret) end
+
 ---What went wrong first with the standard output, other than a reader that left; nil when nothing did.
 ---Example: `if term.lost() then return 1 end`
 ---@return eirun.Error|nil

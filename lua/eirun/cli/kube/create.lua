@@ -6,7 +6,7 @@ local face = require "eirun.cli.kube.face"
 local function token(k8s, options, name)
   if not name then face.usage "exactly one NAME is required, got 0" end
   local secret = k8s:token(name, { seconds = face.seconds(options.duration, nil, "duration"), audiences = options.audience })
-  require("eirun.core.term").write(1, require("eirun.core.secret").concat(secret, "\n"))
+  require("eirun.core.term").reveal(1, require("eirun.core.secret").concat(secret, "\n"))
   return 0
 end
 
