@@ -221,7 +221,14 @@ local paths = {
   { "{range .items[*]}{.metadata.name}={.n}{'\\n'}{end}", "a=1\nb=2.5\n" }, { "{.items[?(@.n>1)].metadata.name}", "b" },
   { '{.items[?(@.metadata.name=="a")].n}', "1" }, { "{.items[?(@.ok)].n}", "2.5" }, { "{.kind}{.nope}", "List" },
   { "{.items[0].metadata['name']}", "a" }, { "kind: {.kind}", "kind: List" }, { "{@.kind}", "List" },
-  { "{.items[0].metadata.labels}", '{"x.y/z":"v"}' },
+  { "{.items[0].metadata.labels}", '{"x.y/z":"v"}' }, { "{.items[*]['metadata.name','n']}", "a b 1 2.5" },
+  { "{.items[0]['metadata.labels']}", '{"x.y/z":"v"}' }, { "{.items[0].metadata.labels['x\\.y/z']}", "v" },
+  { "{.items[0].metadata.labels['x.y/z']}", "" }, { '{.kind}{"\\u0041\\x42\\t\\101"}', "ListAB\tA" }, { "{.kind}}", "List}" },
+  { "plain", "plain" }, { ".kind", ".kind" }, { "{range .items[*]}{.n},", "1,2.5,," }, { "{range .items[*]}{.n}{.kind}", "12.5List" },
+  { "{.items[].metadata.name}", "a" },
+  { "{range .nope[*]}{.n}{end}x", "x" }, { "{range .items[*]}{range .list[*]}{@};{end}|{end}", "1;2;3;||" },
+  { "{.items[0].list[::2]}", "1 3" }, { "{.items[0].list[5:5]}", "" }, { "{.}", "" }, { "{..x\\.y/z}", "v" },
+  { "{.items[0].list[0]}{true}", "1true" },
 }
 
 for i, row in ipairs(paths) do
@@ -229,9 +236,28 @@ for i, row in ipairs(paths) do
 end
 
 t.test("a_bad_jsonpath_says_so", function()
-  for _, text in ipairs { "{.a", "{.a[", "{range .a}", "{end}", "{.a[b]}" } do
+  for _, text in ipairs { "{.a", "{.a[", "{.a[b]}", "{{}}", '{.a["b"]}', "{.a....b}", '{"a', '{"\\q"}', "{.a[1:x]}",
+    '{.items[?(@.a=="b"&&@.c=="d")]}',
+    '{.items[?(@.a=~"b")]}', "{.items[?(@.a]}" } do
     t.match(t.err("invalid", function() jsonpath.compile(text) end).message, "error parsing jsonpath")
   end
+end)
+
+t.test("a_jsonpath_that_cannot_be_followed_says_so", function()
+  local rows = { { "{.items[2].n}", "array index out of bounds: index 2, length 2" }, { "{.items[-3]}", "index %-1, length 2" },
+    { "{.kind[0]}", "string is not array or slice" }, { "{.items[0].metadata[*]}", "is not array or slice" }, { "{end}", "nothing to end" },
+    { "{items}", "unrecognized identifier items" }, { '{.items[?(@.n=="1")]}', "incompatible types for comparison" },
+    { "{.items[0:9].n}", "index 8, length 2" }, { "{.items[1:0:1]}", "starting index 1 is greater than ending index 0" } }
+  for _, row in ipairs(rows) do
+    local err = t.err("invalid", function() jsonpath.render(jsonpath.compile(row[1]), sample) end)
+    t.match(err.message, '^error executing jsonpath "')
+    t.match(err.message, row[2])
+  end
+end)
+
+t.test("columns_of_ones_own_show_maps_and_lists_as_go_does", function()
+  local object = { a = { b = "x", c = json.array { 1, "y" } }, n = json.null, e = json.array {} }
+  t.eq(print_.columns("A:.a,B:{.a.b},C:.a.c[*],N:.n,E:.e,X:.x", { object }, true), "map[b:x c:[1 y]]   x     1,y   <nil>   []    <none>\n")
 end)
 
 t.test("ages_are_said_as_kubectl_says_them", function()

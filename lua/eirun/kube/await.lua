@@ -55,14 +55,20 @@ end
 
 local function by_path(path, value)
   local template = jsonpath.relaxed(path)
-  local function now(object) return jsonpath.values(template, object)[1] end
+  -- What cannot be looked up, as the first of an empty list, is not there yet.
+  local function now(object)
+    local ok, found = pcall(jsonpath.values, template, object)
+    if ok then return found[1] end
+    return nil, errors.from(found).message
+  end
   return { words = value and ("%s is '%s'"):format(path, value) or path .. " is set", status = path:find "^{?%.status" ~= nil,
     met = function(object)
       local found = object and now(object)
       return found ~= nil and (value == nil or jsonpath.text(found) == value)
     end,
     seen = function(object)
-      local found = now(object)
+      local found, why = now(object)
+      if why then return why end
       return found == nil and path .. " is not set" or ("%s is '%s'"):format(path, jsonpath.text(found))
     end }
 end

@@ -58,7 +58,7 @@ function Client:pages(info, opts, on_page, on_restart)
     local ok, text = pcall(self.call, self, { path = kinds.path(info, namespace), verb = "list", object = where(info, namespace),
       accept = opts.accept, raw = true, max_body = 256 << 20, query = {
         labelSelector = selector(opts.labels), fieldSelector = selector(opts.fields), limit = opts.limit or 500, continue = token,
-        resourceVersion = not token and opts.resource_version or nil } })
+        includeObject = opts.include_object, resourceVersion = not token and opts.resource_version or nil } })
     if ok then
       token = on_page(text)
       done = not token or token == ""

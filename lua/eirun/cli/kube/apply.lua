@@ -88,7 +88,7 @@ return face.verb(function(k8s, options)
   local failed, results = apply_all(k8s, list, options, silent and function() end or face.out)
   if silent then
     local print_ = require "eirun.cli.kube.print"
-    for _, object in ipairs(results) do print_.trimmed(object, options.show_managed_fields) end
+    for _, object in ipairs(results) do print_.trimmed(object, format, options.show_managed_fields) end
     face.out(print_.documents(format, results, #results == 1))
   end
   if options.prune and failed == 0 then prune(k8s, list, options) end

@@ -49,7 +49,7 @@ local function show_event(line, state, wanted, options, format)
   if format.kind == "table" then
     return face.flow(print_.align({ { object.metadata.name, event.type } }, state.widths or {}))
   end
-  local text = print_.documents(format, { print_.trimmed(object, options.show_managed_fields) }, true)
+  local text = print_.documents(format, { print_.trimmed(object, format, options.show_managed_fields) }, true)
   face.flow((format.kind == "yaml" and "---\n" or "") .. text)
 end
 

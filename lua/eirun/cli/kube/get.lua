@@ -22,6 +22,7 @@ end
 
 local function list_options(options, accept)
   return { labels = options.selector, fields = options.field_selector, all = options.all_namespaces, accept = accept,
+    include_object = options.sort_by and accept == TABLE and "Object" or nil,
     limit = math.tointeger(tonumber(options.chunk_size)) }
 end
 
@@ -58,13 +59,14 @@ local function as_table(answer)
   return { { name = "Name" }, { name = "Age" } }, rows, answer
 end
 
-local function sort_rows(rows, expression)
+-- By what the expression finds in each one's object; what has nothing there comes first.
+local function sort_by(list, expression, object_of)
   local path = jsonpath.relaxed(expression)
   local keys, order = {}, {}
-  for i, row in ipairs(rows) do
-    keys[row], order[row] = jsonpath.values(path, row.object)[1], i
+  for i, item in ipairs(list) do
+    keys[item], order[item] = jsonpath.values(path, object_of(item))[1], i
   end
-  table.sort(rows, function(a, b)
+  table.sort(list, function(a, b)
     local x, y = keys[a], keys[b]
     if x == y or type(x) ~= type(y) or type(x) == "table" then
       if (x == nil) ~= (y == nil) then return x == nil end
@@ -73,6 +75,9 @@ local function sort_rows(rows, expression)
     return x < y
   end)
 end
+
+local function object_of_row(row) return row.object end
+local function itself(item) return item end
 
 local function group_of(groups, wanted)
   local key = kinds.resource(wanted.info)
@@ -109,7 +114,7 @@ local function view_of(group, groups, options, format)
 end
 
 local function table_rows(group, view, options)
-  if options.sort_by then sort_rows(group.rows, options.sort_by) end
+  if options.sort_by then sort_by(group.rows, options.sort_by, object_of_row) end
   local rows = { not options.no_headers and print_.heading(group.columns, view) or nil }
   for _, row in ipairs(group.rows) do rows[#rows + 1] = print_.row(group.columns, row, view) end
   return rows
@@ -141,45 +146,48 @@ end
 
 -- Pages are printed as they come; of each object only its metadata is asked for, and its name is picked out of the bytes.
 local function show_names(k8s, list, options, state)
-  local shown = false
   for _, wanted in ipairs(list) do
     attempt(state, options, function()
       local head = face.kind_word(wanted.info) .. "/"
       if wanted.name then
         read_one(k8s, wanted, PARTIAL:format "")
-        shown = true
         return face.out(head .. wanted.name .. "\n")
       end
       k8s:pages(wanted.info, list_options(options, PARTIAL:format "List"), function(text)
         local lines, token = require("eirun.core.kube").names(text, head)
         if not lines then error(token, 0) end
         if lines ~= "" then face.out(lines) end
-        shown = shown or lines ~= ""
         return token
       end)
     end)
   end
-  if not shown and #state.failures == 0 and options.filename == nil then nothing_found(k8s, list, options) end
 end
 
-local function add_item(items, item, info, options)
+local function add_item(items, item, info, format, options)
   item.kind, item.apiVersion = info.kind, info.api_version
-  items[#items + 1] = print_.trimmed(item, options.show_managed_fields)
+  items[#items + 1] = print_.trimmed(item, format, options.show_managed_fields)
 end
 
 local function show_documents(k8s, list, options, format, state)
   local items = {}
   for _, wanted in ipairs(list) do
     attempt(state, options, function()
-      if wanted.name then return add_item(items, read_one(k8s, wanted), wanted.info, options) end
+      if wanted.name then return add_item(items, read_one(k8s, wanted), wanted.info, format, options) end
       local from = #items
       read_pages(k8s, wanted, options, nil, function(page)
-        for _, item in ipairs(type(page.items) == "table" and page.items or {}) do add_item(items, item, wanted.info, options) end
+        for _, item in ipairs(type(page.items) == "table" and page.items or {}) do add_item(items, item, wanted.info, format, options) end
       end, function() for i = #items, from + 1, -1 do items[i] = nil end end)
     end)
   end
   local single = #list == 1 and list[1].name ~= nil
   if single and #items == 0 then return end
+  if options.sort_by and not single then sort_by(items, options.sort_by, itself) end
+  if format.kind == "name" then
+    for _, item in ipairs(items) do
+      face.out(("%s/%s\n"):format(face.kind_word { kind = item.kind, api_version = item.apiVersion }, item.metadata.name))
+    end
+    return
+  end
   if format.kind == "columns" then
     if #items == 0 then return nothing_found(k8s, list, options) end
     return face.out(print_.columns(format.argument, items, options.no_headers))
@@ -209,7 +217,7 @@ end
 
 local function show(k8s, list, options, format, state)
   if format.kind == "table" then return show_tables(k8s, list, options, format, state) end
-  if format.kind == "name" then return show_names(k8s, list, options, state) end
+  if format.kind == "name" and not options.sort_by then return show_names(k8s, list, options, state) end
   return show_documents(k8s, list, options, format, state)
 end
 

@@ -144,16 +144,34 @@ function M.list(items)
   return { apiVersion = "v1", kind = "List", metadata = { resourceVersion = "" }, items = json.array(items) }
 end
 
----Takes off what kubectl does not show.
+---Takes off what kubectl does not show in documents; templates may ask for everything.
 ---@param object table
+---@param format eirun.kube.Format
 ---@param show_managed? boolean
 ---@return table the same
-function M.trimmed(object, show_managed)
-  if not show_managed and type(object.metadata) == "table" then object.metadata.managedFields = nil end
+function M.trimmed(object, format, show_managed)
+  local hidden = not show_managed and (format.kind == "json" or format.kind == "yaml")
+  if hidden and type(object.metadata) == "table" then object.metadata.managedFields = nil end
   return object
 end
 
 -- Columns of one's own ------------------------------------------------------------------------------------------------
+
+-- A value as Go's %v writes it.
+local function go_text(value)
+  if value == json.null then return "<nil>" end
+  if type(value) ~= "table" then return jsonpath.text(value) end
+  local parts, open = {}, "map["
+  if json.is_array(value) then
+    for i, item in ipairs(value) do parts[i] = go_text(item) end
+    open = "["
+  else
+    for key in pairs(value) do parts[#parts + 1] = key end
+    table.sort(parts)
+    for i, key in ipairs(parts) do parts[i] = key .. ":" .. go_text(value[key]) end
+  end
+  return open .. table.concat(parts, " ") .. "]"
+end
 
 local function custom_columns(spec)
   local columns = {}
@@ -181,7 +199,7 @@ function M.columns(spec, items, no_headers)
     local row = {}
     for i, column in ipairs(columns) do
       local words = {}
-      for j, value in ipairs(jsonpath.values(column.path, item)) do words[j] = jsonpath.text(value) end
+      for j, value in ipairs(jsonpath.values(column.path, item)) do words[j] = go_text(value) end
       row[i] = #words > 0 and table.concat(words, ",") or "<none>"
     end
     rows[#rows + 1] = row
@@ -204,11 +222,17 @@ local plain = { [""] = "table", wide = "table", name = "name", json = "json", ya
 function M.format(text)
   text = text or ""
   if plain[text] then return { kind = plain[text], wide = text == "wide" } end
-  local name, argument = text:match "^([%w-]+)=(.*)$"
+  local name, argument = text:match "^([%w-]+)=?(.*)$"
   if name == "jsonpath" or name == "jsonpath-as-json" then
-    return { kind = "jsonpath", argument = argument, as_json = name ~= "jsonpath", template = jsonpath.relaxed(argument) }
+    if argument == "" then errors.raise("invalid", "template format specified but no template given", { code = "usage" }) end
+    return { kind = "jsonpath", argument = argument, as_json = name ~= "jsonpath", template = jsonpath.compile(argument) }
   end
-  if name == "custom-columns" then return { kind = "columns", argument = argument } end
+  if name == "custom-columns" then
+    if argument == "" then
+      errors.raise("invalid", "custom-columns format specified but no custom columns given", { code = "usage" })
+    end
+    return { kind = "columns", argument = argument }
+  end
   errors.raise("invalid", ("unable to match a printer suitable for the output format \"%s\", allowed formats are: "):format(text)
     .. "custom-columns,json,jsonpath,jsonpath-as-json,name,wide,yaml", { code = "usage" })
 end
@@ -223,7 +247,11 @@ function M.documents(format, items, single)
   local whole = single and items[1] or M.list(items)
   if format.kind == "json" then return M.json(whole) end
   if format.kind == "yaml" then return M.yaml(whole) end
-  if format.as_json then return M.json(json.array(jsonpath.values(format.template, whole))) end
+  if format.as_json then
+    local texts = {}
+    for i, values in ipairs(jsonpath.lists(format.template, whole)) do texts[i] = M.json(json.array(values)) end
+    return table.concat(texts)
+  end
   return jsonpath.render(format.template, whole)
 end
 
