@@ -12,6 +12,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 GO_WANTED = (1, 26)
 VERSION = "v1.36.3"
+# Hundreds of modules are fetched, and Go asks for each but once. What came is kept: another attempt fetches the rest.
+PAUSES = (5, 20)
 # The slow one first; the later ones find most of their packages in Go's build cache then.
 PROGRAMS = [
     ("etcd", "go.etcd.io/etcd/server/v3", "etcd"),
@@ -70,7 +72,14 @@ def build_one(module, package, target):
     command = ["go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-p", str(min(os.cpu_count() or 1, 2)),
                "-ldflags", "-s -w " + (stamps() if module == "k8s" else ""), "-o", target, package]
     folder = os.path.join(HERE, "controlplane", module)
-    subprocess.run(command, cwd=folder, env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}, check=True)
+    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+    for pause in PAUSES:
+        if subprocess.run(command, cwd=folder, env=env).returncode == 0:
+            break
+        print(f"{os.path.basename(target)} was not built: once more in {pause} s", file=sys.stderr, flush=True)
+        time.sleep(pause)
+    else:
+        subprocess.run(command, cwd=folder, env=env, check=True)
     print(f"built {os.path.basename(target)} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
