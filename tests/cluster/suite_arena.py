@@ -2,6 +2,7 @@
 """A real arena beside eirun: each lists, shows, changes and deletes what the other has made."""
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -29,8 +30,9 @@ def home(plane, folder):
     """A home for arena: it renders the charts it finds there and calls kubectl by a name of its own."""
     path = os.path.join(folder, "arena-home")
     if not os.path.exists(path):
-        source = subprocess.run(["go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubeflow/arena"], cwd=MODULE, capture_output=True,
-                                text=True, check=True).stdout.strip()
+        # "download" also says where it is when it is there already; after a build long ago it may have been cleaned away.
+        source = json.loads(subprocess.run(["go", "mod", "download", "-json", "github.com/kubeflow/arena"], cwd=MODULE, capture_output=True,
+                                           text=True, check=True).stdout)["Dir"]
         shutil.copytree(os.path.join(source, "charts"), os.path.join(path, "charts"))
         os.makedirs(os.path.join(path, "bin"))
         os.symlink(f"{plane.programs}/kubectl", os.path.join(path, "bin/arena-kubectl"))
@@ -67,7 +69,7 @@ def ageless(value):
 
 def words(text):
     """The cells of a table, without the column that moves."""
-    return [[cell for cell in line.split() if not cell.endswith("s") or not cell[:-1].isdigit()] for line in text.splitlines() if line.strip()]
+    return [[cell for cell in line.split() if not re.fullmatch(r"(\d+[smhd])+", cell)] for line in text.splitlines() if line.strip()]
 
 
 def arena_shows_our_jobs_as_we_do(plane, folder):

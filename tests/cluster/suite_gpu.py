@@ -11,6 +11,7 @@ import suite_arena
 from common import check, eirun, eventually, get, kubectl, namespace
 
 NAMESPACE = "gpus"
+DEADLINE = 4  # seconds for an exporter: those that answer share the machine with five control planes
 # name: (GPUs, allocatable, extra capacity, labels, metrics)
 NODES = {
     "gpu-a": (4, 3, {}, {"topology.kubernetes.io/zone": "z1", "node.alibabacloud.com/spot-strategy": "SpotAsPriceGo"}, "good"),
@@ -36,7 +37,7 @@ class Exporter(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         name, how = self.path.strip("/").split("/")
         if how == "slow":
-            time.sleep(3)
+            time.sleep(30)
         body = "<html>no metrics</html>" if how == "garbage" else "".join(
             f'DCGM_FI_DEV_GPU_UTIL{{gpu="{i}",UUID="{name}-{i}"}} {10 * i}\nDCGM_FI_DEV_FB_USED{{gpu="{i}",UUID="{name}-{i}"}} 100\n'
             for i in range(max(NODES[name][0], 2)))
@@ -121,7 +122,7 @@ def counted(plane):
 
 
 def view(plane, *args, kubeconfig=None, code=0):
-    result = eirun("gpu", "cluster", "--kubeconfig", kubeconfig or plane.kubeconfig, "-o", "json", "--deadline", "1", *args)
+    result = eirun("gpu", "cluster", "--kubeconfig", kubeconfig or plane.kubeconfig, "-o", "json", "--deadline", str(DEADLINE), *args)
     check(result.returncode == code, f"exit code {result.returncode}: {result.stderr}")
     return json.loads(result.stdout) if code == 0 else result.stderr
 
@@ -171,12 +172,12 @@ def arena_top_node_says_the_same(plane, folder):
 def what_does_not_answer_is_said_and_the_rest_is_shown(plane, _):
     started = time.monotonic()
     found = view(plane)
-    check(time.monotonic() - started < 5, "a slow node held the others up")
+    check(time.monotonic() - started < 20, "a slow node held the others up")
     used = {node["name"]: node.get("used") for node in found["nodes"]}
     check(used["gpu-a"]["utilization"] == 15 and used["gpu-a"]["busy"] == 3, f"used {used}")
     check(not any(used[name] for name in ("gpu-b", "gpu-c", "gpu-e")), f"used {used}")
     notes = "\n".join(found["notes"])
-    for words in ("gpu-b: node's own address: these are no metrics", "gpu-c: node's own address: no answer within 1 s", "gpu-e: no exporter"):
+    for words in ("gpu-b: node's own address: these are no metrics", f"gpu-c: node's own address: no answer within {DEADLINE} s", "gpu-e: no exporter"):
         check(words in notes, notes)
 
 
@@ -217,7 +218,7 @@ def what_is_forbidden_is_said_and_the_rest_is_shown(plane, folder):
 
 
 def _view_or_none(plane, kubeconfig):
-    result = eirun("gpu", "cluster", "--kubeconfig", kubeconfig, "-o", "json", "--deadline", "1")
+    result = eirun("gpu", "cluster", "--kubeconfig", kubeconfig, "-o", "json", "--deadline", str(DEADLINE))
     return json.loads(result.stdout) if result.returncode == 0 else None
 
 

@@ -4,10 +4,9 @@ import copy
 import json
 import os
 import subprocess
-import time
 
 import controlplane
-from common import EIRUN, LAGS, ROOT, Run, check, eirun, kubectl
+from common import EIRUN, LAGS, ROOT, Run, check, eirun, eventually, kubectl
 
 BERT = os.path.join(ROOT, "playbooks/bert.lua")
 SHIPPED = os.path.join(ROOT, "playbooks/bert.rbac.yaml")
@@ -78,31 +77,30 @@ def without(role, index, verb):
     return changed
 
 
-def may(verb, resource, group, namespace):
-    name, _, sub = resource.partition("/")
-    words = ["auth", "can-i", verb, f"{name}.{group}" if group else name, *([f"--subresource={sub}"] if sub else []), "--as", ACCOUNT]
+def may(verb, rule, namespace):
+    """What the server says of the first object that the rule is about."""
+    name, _, sub = rule["resources"][0].partition("/")
+    kind = f"{name}.{rule['apiGroups'][0]}".rstrip(".")
+    object_ = f"{kind}/{rule['resourceNames'][0]}" if rule.get("resourceNames") else kind
+    words = ["auth", "can-i", verb, object_, *([f"--subresource={sub}"] if sub else []), "--as", ACCOUNT]
     return kubectl(shared["plane"], *words, *(["-n", namespace] if namespace else []), ok=False).stdout.strip() == "yes"
 
 
-def replace(role, verb, resource, group, wanted):
+def replace(role, verb, rule, wanted):
     """Writes a role and waits until the server decides by it."""
     kubectl(shared["plane"], "replace", "-f", "-", text=json.dumps(role))
-    for _ in range(50):
-        if resource == "secrets" or may(verb, resource, group, role["metadata"].get("namespace")) == wanted:
-            break
-        time.sleep(0.05)
-    time.sleep(0.1 if resource == "secrets" else 0)
+    eventually(f"the role with{'' if wanted else 'out'} {verb} on {rule['resources'][0]}",
+               lambda: may(verb, rule, role["metadata"].get("namespace")) == wanted, pause=0.05)
 
 
 def run_without(role, index, verb):
-    rule = role["rules"][index]
-    resource, group = rule["resources"][0], rule["apiGroups"][0]
-    replace(without(role, index, verb), verb, resource, group, False)
+    rule = copy.deepcopy(role["rules"][index])
+    replace(without(role, index, verb), verb, rule, False)
     run = job()
     clean = without(role, index, verb)
     clean["rules"] = copy.deepcopy(role["rules"])
-    replace(clean, verb, resource, group, True)
-    return run, resource, group
+    replace(clean, verb, rule, True)
+    return run, rule["resources"][0], rule["apiGroups"][0]
 
 
 def check_words(run, verb, resource, group, namespace):
