@@ -119,7 +119,7 @@ local rules = {
 ---@field size? {min?: integer, max?: integer} bytes of the body of a good answer
 ---@field check? fun(answer: {status: integer, body: string, target: integer}): boolean|nil, string|nil looks at a sample of the good
 --- answers (the first MiB of the body); one that it denies counts as an error, with the words that come second. It may wait
----@field check_every? integer every so many good answers one is looked at, default 100; who is too slow sees fewer
+---@field check_every? integer of so many good answers the first is looked at, default 100; who is too slow sees fewer
 ---@field thresholds? string[] see eirun.threshold
 ---@field window? {from?: number, to?: number} seconds of the plan that the thresholds judge, default the whole plan
 ---@field warmup? number seconds at the beginning that the thresholds do not judge: short for window = { from = ... }
@@ -348,7 +348,7 @@ local function start_core(run)
     threads = run.threads, ring = run.request and ring_size or nil,
     closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
     status = opts.status, contains = opts.contains, field = field, equals = equals, least_body = size.min, most_body = size.max,
-    sample_every = opts.check and opts.check_every or nil, head = opts.method == "HEAD",
+    sample_every = opts.check and opts.check_every or nil,
   })
 end
 

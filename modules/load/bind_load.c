@@ -29,7 +29,7 @@ struct options {
     int64_t seed, status, max_connections, max_body, timeout, threads, closed, ring, streams, warm, sample_every,
         least_body, most_body, think;
     double closed_seconds;
-    bool head, keep_alive, verify, h2;
+    bool keep_alive, verify, h2;
 };
 
 static const struct er_opt option_rows[] = {
@@ -52,7 +52,6 @@ static const struct er_opt option_rows[] = {
     {"closed", ER_OPT_INTEGER, offsetof(struct options, closed), 0, false},
     {"closed_seconds", ER_OPT_NUMBER, offsetof(struct options, closed_seconds), 0, false},
     {"timeout", ER_OPT_SECONDS, offsetof(struct options, timeout), 0, false},
-    {"head", ER_OPT_BOOLEAN, offsetof(struct options, head), 0, false},
     {"ca_file", ER_OPT_STRING, offsetof(struct options, ca_file), 0, false},
     {"ca_pem", ER_OPT_STRING, offsetof(struct options, ca_pem), 0, false},
     {"verify", ER_OPT_BOOLEAN, offsetof(struct options, verify), 0, false},
@@ -375,7 +374,6 @@ static enum er_status set_config(const struct options *o, struct er_load *load, 
     config->max_connections = (size_t)o->max_connections;
     config->max_body = (uint64_t)o->max_body;
     config->protocol = o->h2 ? ER_LOAD_H2_PLAIN : ER_LOAD_HTTP1;
-    config->head = o->head;
     config->keep_alive = o->keep_alive;
     return ER_OK;
 }

@@ -78,7 +78,11 @@ enum er_load_outcome er_load_judge(const struct er_load_check *check, const stru
                                    size_t size) {
     *why = '\0';
     if (check->status ? answer->status != check->status : answer->status >= 400) {
-        return outcome_of(answer->status);
+        enum er_load_outcome outcome = outcome_of(answer->status);
+        if (outcome == ER_LOAD_CHECK) {
+            snprintf(why, size, "the status is not %u", check->status);
+        }
+        return outcome;
     }
     if (!has_size(check, answer->body_bytes, why, size)) {
         return ER_LOAD_CHECK;

@@ -363,7 +363,10 @@ static bool read_once(struct er_load_conn *conn) {
     } else if (got == 0 && conn->busy && !conn->h2) {
         er_load_h1_end_of_stream(conn);
     } else {
-        er_load_conn_broke(conn, ER_LOAD_RESET, NULL); // idle ones have nothing to lose
+        bool lost = conn->busy && worker->phase != ER_LOAD_CONNECTING; // idle ones have nothing to lose
+        struct er_load_reason reason = {"the server closed the connection"};
+        reason = lost && got < 0 ? er_load_reason_of(errno) : reason;
+        er_load_conn_broke(conn, ER_LOAD_RESET, lost ? reason.text : NULL);
     }
     worker->arrived = INT64_MAX;
     return true;

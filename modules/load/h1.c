@@ -16,11 +16,16 @@ static int on_header_bytes(llhttp_t *parser, const char *at, size_t length) {
     return call->header_bytes > ER_LOAD_HEADERS_MAX ? refuse(parser, "headers over 64 KiB") : HPE_OK;
 }
 
+// What has no body may tell a length all the same: that of the answer to a GET (RFC 9110 8.6).
+static bool is_bodiless(const struct er_load_call *call) {
+    return er_load_request_is_head(call->request) || call->status == 204 || call->status == 304;
+}
+
 static int on_headers_complete(llhttp_t *parser) {
     struct er_load_call *call = call_of(parser);
     call->status = parser->status_code;
     er_load_call_headers_end(call);
-    return call->conn->worker->config.head ? 1 : 0;
+    return is_bodiless(call) ? 1 : 0;
 }
 
 static int on_body(llhttp_t *parser, const char *at, size_t length) {
@@ -98,7 +103,9 @@ void er_load_h1_feed(struct er_load_conn *conn, const char *bytes, size_t length
         answered(conn, length - (size_t)(llhttp_get_error_pos(&conn->parser) - bytes));
     } else if (error != HPE_OK) {
         call->status = conn->parser.status_code;
-        er_load_end(call, ER_LOAD_PROTOCOL, llhttp_get_error_reason(&conn->parser));
+        er_load_end(call, ER_LOAD_PROTOCOL,
+                    error == HPE_PAUSED_UPGRADE ? "the server has left HTTP: it switches protocols"
+                                                : llhttp_get_error_reason(&conn->parser));
         er_load_conn_close(conn);
     }
 }
@@ -109,6 +116,8 @@ void er_load_h1_end_of_stream(struct er_load_conn *conn) {
     if (conn->call.complete) {
         answered(conn, 0);
     } else {
-        er_load_conn_broke(conn, ER_LOAD_RESET, conn->call.bytes_in ? "the answer was cut short" : NULL);
+        er_load_conn_broke(conn, ER_LOAD_RESET,
+                           conn->call.bytes_in ? "the answer was cut short"
+                                               : "the server closed the connection without an answer");
     }
 }

@@ -129,6 +129,10 @@ bool er_load_request_is_idempotent(const struct er_load_request *request) {
     return false;
 }
 
+bool er_load_request_is_head(const struct er_load_request *request) {
+    return request->length > 5 && memcmp(request->bytes, "HEAD ", 5) == 0;
+}
+
 void er_load_request_release(struct er_load_request *request) {
     er_free_secret((char *)request->bytes, request->length);
     er_free(request->fields);

@@ -23,6 +23,7 @@ enum er_status er_load_request_init(struct er_load_request *request, const char 
                                     enum er_load_protocol protocol);
 // Whether its method may be repeated when nobody knows whether it was done (RFC 9110 9.2.2).
 bool er_load_request_is_idempotent(const struct er_load_request *request);
+bool er_load_request_is_head(const struct er_load_request *request); // its answer has no body
 // Wipes and frees; a request may carry a token.
 void er_load_request_release(struct er_load_request *request);
 

@@ -86,7 +86,8 @@ enum er_status er_load_worker_init(struct er_load_worker *worker, const struct e
         (struct er_load_worker){.config = *config, .io = io, .due = INT64_MAX, .wake = INT64_MAX, .arrived = INT64_MAX};
     int64_t length = (int64_t)(config->plan->seconds * 1e9) + config->timeout;
     worker->config.streams = config->protocol == ER_LOAD_HTTP1 ? 1 : config->streams;
-    worker->sample_left = config->sample_every;
+    worker->sample_left = 1; // the first one too: a short run has no other
+    worker->full_at = -1;
     if (er_load_stats_init(&worker->stats, config->slices, config->slice_count, length) == ER_OK &&
         init_pools(worker, length) == ER_OK) {
         er_load_stats_touch(&worker->stats); // those of single targets may be many: they take what they need
@@ -393,19 +394,32 @@ static void fill_loop(struct er_load_worker *worker, int64_t now) {
     }
 }
 
+// Its time-out is over before it could leave: by whose fault?
+static void give_up_unsent(struct er_load_worker *worker, size_t target) {
+    bool capped = !worker->hungry && worker->full_at >= worker->due;
+    er_load_begin_stats(worker, worker->due, target);
+    worker->unsent++;
+    worker->capped += capped;
+    er_load_never_sent(worker, worker->due, target, ER_LOAD_TIMEOUT,
+                       worker->hungry ? "it was not made within its time-out"
+                       : capped       ? "no connection was free within the time-out"
+                                      : "this machine did not get to send it within its time-out");
+}
+
 // False when the request must wait for a connection, or for one who makes it.
 static bool send_due(struct er_load_worker *worker, int64_t now) {
     uint64_t index = worker->cursor.index - 1;
     size_t target = target_of_turn(worker, index);
     if (now - worker->due >= worker->config.timeout) {
-        er_load_begin_stats(worker, worker->due, target);
-        worker->unsent++;
-        worker->capped += !worker->hungry;
-        er_load_never_sent(worker, worker->due, target, ER_LOAD_TIMEOUT, "no connection was free within the time-out");
+        give_up_unsent(worker, target);
         return true;
     }
     struct er_load_request own;
-    if (er_load_full(worker, target) || !next_request(worker, now, &own)) {
+    if (er_load_full(worker, target)) {
+        worker->full_at = now;
+        return false;
+    }
+    if (!next_request(worker, now, &own)) {
         return false;
     }
     worker->capped += worker->waiting && now > worker->due;
@@ -439,7 +453,11 @@ static void give_up(struct er_load_call *call) {
     if (shared) {
         er_load_h2_forget(call);
     }
-    er_load_end(call, ER_LOAD_TIMEOUT, NULL);
+    er_load_end(call, ER_LOAD_TIMEOUT,
+                conn->state == ER_CONN_CONNECTING || conn->state == ER_CONN_SHAKING
+                    ? "the connection did not stand within the time-out"
+                : call->bytes_in ? "the answer was not whole within the time-out"
+                                 : "no answer within the time-out");
     if (!shared) {
         er_load_conn_close(conn);
     } else if (conn->busy < conn->limit) {
@@ -569,6 +587,9 @@ void er_load_worker_wake(struct er_load_worker *worker) {
 }
 
 void er_load_worker_halt(struct er_load_worker *worker) {
+    if (worker->phase == ER_LOAD_RUNNING && !worker->delegated) {
+        worker->ended = er_load_worker_elapsed(worker); // it was watched until now, answered or not
+    }
     while (worker->oldest) {
         struct er_load_call *call = worker->oldest;
         worker->aborted += call->request != NULL;

@@ -49,7 +49,6 @@ struct er_load_config {
     struct er_load_ring *ring;        // where requests come from instead; NULL: none
     enum er_load_protocol protocol;
     size_t streams; // of HTTP/2: requests at one time on a connection
-    bool head;      // answers to HEAD have no body
     bool keep_alive;
     struct er_load_check check;
     size_t sample_every; // of the good answers every so many goes into `samples`; 0: none
@@ -172,6 +171,7 @@ struct er_load_worker {
     int64_t *thinking; // times at which more will be missing: a queue
     size_t think_first, think_count;
     size_t sample_left; // good answers before the next sample
+    int64_t full_at;    // when a request last found every connection busy, from the start; -1: never
     int64_t hungry_at;  // when to look into an empty ring again, from the start
     bool hungry;
     uint64_t starved; // requests that were late because the ring was empty

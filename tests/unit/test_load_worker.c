@@ -164,7 +164,7 @@ static const char *current_answer(uint64_t served) {
     return current->answer;
 }
 
-static char huge_headers[70000];
+static char huge_headers[70000], failure[200];
 
 static void one_answer(const struct answer_case *test, char *contains, unsigned status) {
     current = test;
@@ -185,7 +185,13 @@ static void one_answer(const struct answer_case *test, char *contains, unsigned 
     }
     CHECK(worker.stats.slices[0].outcomes[test->outcome] == 3);
     CHECK(worker.opened == test->opened);
+    snprintf(failure, sizeof failure, "%s", worker.stats.example_count ? worker.stats.examples[0].text : "");
     end(&worker, &plan);
+}
+
+static const char *first_failure(const struct answer_case *test, unsigned status) {
+    one_answer(test, NULL, status);
+    return failure;
 }
 
 static void answers_are_judged_and_connections_kept_or_closed(void) {
@@ -202,6 +208,7 @@ static void answers_are_judged_and_connections_kept_or_closed(void) {
         {"HTTP/1.1 200 OK\r\n\r\nuntil the end", ER_LOAD_OK, 3, true},
         {"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\ncut", ER_LOAD_RESET, 3, true},
         {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n", ER_LOAD_OK, 3, false},
+        {"HTTP/1.1 304 Not Modified\r\nContent-Length: 50\r\n\r\n", ER_LOAD_OK, 1, false},
         {"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", ER_LOAD_OK, 1, false},
         {"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone", ER_LOAD_STATUS_4XX, 1, false},
         {"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", ER_LOAD_STATUS_5XX, 1, false},
@@ -212,6 +219,41 @@ static void answers_are_judged_and_connections_kept_or_closed(void) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         one_answer(&cases[i], NULL, 0);
     }
+}
+
+static void an_answer_to_head_has_no_body_whatever_its_length_says(void) {
+    static const struct answer_case test = {"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n", ER_LOAD_OK, 1, false};
+    static struct er_load_request head = {.bytes = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", .length = 28};
+    current = &test;
+    begin(at_once, current_answer);
+    struct er_plan plan;
+    steady(&plan, 10, 0.3);
+    struct er_load_config config = config_of(&plan);
+    target.requests = &head;
+    struct er_load_worker worker;
+    start(&worker, &config);
+    run_until(&worker, 2000 * second);
+    CHECK(worker.stats.slices[0].outcomes[ER_LOAD_OK] == 3 && worker.opened == 1);
+    end(&worker, &plan);
+}
+
+static void the_first_failures_say_what_happened(void) {
+    static const struct {
+        struct answer_case answer;
+        const char *text;
+    } cases[] = {
+        {{"", ER_LOAD_RESET, 3, true}, "the server closed the connection without an answer"},
+        {{"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\ncut", ER_LOAD_RESET, 3, true}, "the answer was cut short"},
+        {{"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nslow", ER_LOAD_TIMEOUT, 3, false},
+         "the answer was not whole within the time-out"},
+        {{"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", ER_LOAD_PROTOCOL, 3, false},
+         "the server has left HTTP: it switches protocols"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK_STR(first_failure(&cases[i].answer, 0), cases[i].text);
+    }
+    static const struct answer_case fine = {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ER_LOAD_CHECK, 1, false};
+    CHECK_STR(first_failure(&fine, 201), "the status is not 201");
 }
 
 static void checks_look_at_status_and_body(void) {
@@ -247,6 +289,7 @@ static void stop_counts_what_was_in_flight_as_aborted(void) {
     start(&worker, &config);
     run_until(&worker, 1001 * second + 1);
     er_load_worker_stop(&worker);
+    CHECK(worker.ended == second + 1); // it was watched that long, though nothing was answered
     CHECK(sim.finished && worker.aborted == 11 && er_load_slice_done(&worker.stats.slices[0]) == 0);
     end(&worker, &plan);
 }
@@ -306,6 +349,9 @@ int main(void) {
          a_client_gives_up_when_its_time_is_over_however_late_it_was_sent},
         {"resets_are_counted_and_the_run_goes_on", resets_are_counted_and_the_run_goes_on},
         {"answers_are_judged_and_connections_kept_or_closed", answers_are_judged_and_connections_kept_or_closed},
+        {"an_answer_to_head_has_no_body_whatever_its_length_says",
+         an_answer_to_head_has_no_body_whatever_its_length_says},
+        {"the_first_failures_say_what_happened", the_first_failures_say_what_happened},
         {"checks_look_at_status_and_body", checks_look_at_status_and_body},
         {"nobody_listening_fails_before_the_first_request", nobody_listening_fails_before_the_first_request},
         {"stop_counts_what_was_in_flight_as_aborted", stop_counts_what_was_in_flight_as_aborted},

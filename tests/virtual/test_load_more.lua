@@ -164,6 +164,24 @@ t.test("a_check_in_lua_looks_at_a_sample_of_the_good_answers", function()
   end)
 end)
 
+t.test("a_check_looks_at_the_first_answer_of_a_short_run_too", function()
+  with_server(ok, function(place)
+    local result = load.run { url = "http://a/", connect_to = place, plan = hold(20, 1), check = function() return false, "wrong" end }
+    t.eq(result.errors.by_kind, { check = 1 })
+  end)
+end)
+
+t.test("a_target_or_a_made_request_may_ask_with_HEAD", function()
+  with_server(ok, function(place)
+    local both = load.run { connect_to = place, plan = hold(10, 1), timeout = 2,
+      targets = { { url = "http://a/", method = "HEAD" }, { url = "http://a/" } } }
+    t.eq({ both.good, both.connections <= 2 }, { 10, true })
+    local made = load.run { url = "http://a/", connect_to = place, plan = hold(10, 1), timeout = 2, method = "HEAD",
+      request = function(i) return { method = i % 2 == 0 and "GET" or nil } end }
+    t.eq({ made.good, made.connections }, { 10, 1 })
+  end)
+end)
+
 t.test("a_check_that_fails_itself_makes_the_run_invalid", function()
   with_server(ok, function(place)
     local result = load.run { url = "http://a/", connect_to = place, plan = hold(100, 10), check_every = 1,
