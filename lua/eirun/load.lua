@@ -233,6 +233,7 @@ end
 ---Stops at once; requests in flight count as aborted.
 ---Example: `run:stop()`. Raises nothing.
 function run_methods:stop()
+  self.halted = self.halted or self.core:state(true).phase ~= "finished"
   self.core:stop()
 end
 
@@ -426,6 +427,7 @@ function M.run(opts)
   if not ended then
     local state = run.core:state(true)
     run:stop()
+    run.stopped = run.stopped or ("it was interrupted after %.0f s"):format(math.max(state.elapsed, 0))
     if opts.on_cancel and state.phase ~= "connecting" and not state.error then opts.on_cancel(run:result()) end
     error(failure, 0)
   end

@@ -113,6 +113,14 @@ function M.judge(threshold, figures)
   }
 end
 
+---Is it a time of the answers, not a share or a rate?
+---@param metric string
+---@return boolean
+---Example: `threshold.is_latency "p95" --> true`. Raises only for an unknown metric.
+function M.is_latency(metric)
+  return metrics[metric].latency == true
+end
+
 ---A figure in the unit that people read: `0.0123` of `p95` is "12.3 ms".
 ---@param metric string
 ---@param value number|nil

@@ -112,6 +112,24 @@ t.test("the_log_has_an_interval_a_phase", function()
   t.match(log, "\nTag=hold_10/s__all,0.000,10.000,20.015,HIST")
 end)
 
+t.test("the_page_shows_its_verdict_beside_the_title", function()
+  local missed, passed, measured = result(), result(), result()
+  passed.ok, passed.thresholds = true, { passed.thresholds[2] }
+  measured.ok, measured.thresholds = true, {}
+  t.match(output.html(missed), '<span class="verdict bad">missed</span>')
+  t.match(output.html(passed), '<span class="verdict good">passed</span>')
+  t.ok(not output.html(measured):find('class="verdict ', 1, true))
+end)
+
+t.test("a_run_that_was_interrupted_has_not_passed", function()
+  local stopped = result()
+  stopped.thresholds, stopped.stopped = { stopped.thresholds[2] }, "it was interrupted after 3 s"
+  t.match(output.text(stopped), "stopped: it was interrupted after 3 s\n$")
+  t.match(output.junit(stopped), 'tests="2" failures="1"')
+  stopped.thresholds = {}
+  t.match(output.text(stopped), "stopped: it was interrupted after 3 s\n$")
+end)
+
 t.test("the_page_has_charts_distribution_and_tables", function()
   local html = output.html(result())
   for _, text in ipairs { "Requests", "Latency distribution", 'class="bar"', "First failures", "busy\n&lt;now&gt;", "p95&lt;30ms" } do

@@ -335,6 +335,50 @@ t.test("a_broken_threshold_ends_the_run_when_asked", function()
     t.ok(result.planned < 360)
     local kept = load.run(options(path, { plan = { hold(50, 10) }, thresholds = { "p95<1s" }, abort_after = 2 }))
     t.eq({ kept.stopped, kept.planned, kept.ok }, { nil, 500, true })
+    local shares = { plan = { hold(50, 10) }, thresholds = { "rate>=0.99", "throughput>=40/s" }, abort_after = 4 }
+    kept = load.run(options(path, shares)) -- what is in flight has not failed, and what lies ahead is not missing
+    t.eq({ kept.stopped, kept.planned, kept.ok }, { nil, 500, true })
+  end)
+end)
+
+t.test("an_interrupted_run_is_judged_by_the_time_it_had", function()
+  with_server(function(req)
+    if req.path == "/silent" then task.sleep(1000) end
+    req:respond(200, {}, "ok")
+  end, function(path)
+    local function stopped(url)
+      local seen
+      task.race {
+        function()
+          load.run(options(path, { url = url, plan = { hold(50, 60) }, thresholds = { "throughput>=40/s", "rate>=0.99" },
+            on_cancel = function(result) seen = result end }))
+        end,
+        function() task.sleep(10.01) end,
+      }
+      return seen
+    end
+    local fast = stopped "http://a/"
+    near(fast.window.throughput, 50, "throughput")
+    t.eq({ fast.thresholds[1].ok, fast.thresholds[2].ok, fast.ok }, { true, true, false })
+    t.match(fast.stopped, "it was interrupted after 10 s")
+    local silent = stopped "http://a/silent"
+    near(silent.seconds, 10.01, "seconds")
+    t.eq(silent.aborted, 501)
+  end)
+end)
+
+t.test("a_percentile_of_the_few_that_were_answered_is_inconclusive", function()
+  local n = 0
+  with_server(function(req)
+    n = n + 1
+    if n % 10 ~= 0 then return req:abort() end
+    req:respond(200, {}, "ok")
+  end, function(path)
+    local few = load.run(options(path, { plan = { hold(50, 10) }, thresholds = { "p99<1s" } }))
+    t.eq({ few.requests, few.window.latency.count, few.inconclusive, few.ok }, { 500, 50, true, false })
+    t.match(require("eirun.load.output").text(few), "inconclusive: 50 answers are too few to judge, 100 are wanted\n$")
+    local many = load.run(options(path, { plan = { hold(50, 10) }, thresholds = { "p99<1s", "errors<1%" } }))
+    t.eq({ many.inconclusive, many.ok }, { false, false }) -- what was missed is missed
   end)
 end)
 

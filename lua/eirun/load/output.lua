@@ -63,7 +63,7 @@ local function latency_text(latency)
   if latency.count == 0 then return "no answer" end
   local parts = {}
   for _, row in ipairs(percentiles) do parts[#parts + 1] = row[2] .. " " .. threshold.show_seconds(latency[row[1]]) end
-  return table.concat(parts, "  ")
+  return ("%s  (mean %s)"):format(table.concat(parts, "  "), threshold.show_seconds(latency.mean))
 end
 
 ---What became of the run, in one word, and why.
@@ -73,9 +73,12 @@ end
 function M.verdict(result)
   if not result.valid then return "not valid", result.reason end
   if result.inconclusive then return "inconclusive", ("%d answers are too few to judge, %d are wanted"):format(
-    result.window.requests, result.needed) end
+    math.min(result.window.requests, result.window.latency.count), result.needed) end
+  local kept = true
+  for _, verdict in ipairs(result.thresholds) do kept = kept and verdict.ok end
+  if result.stopped and kept then return "stopped", result.stopped end
   if #result.thresholds == 0 then return "measured" end
-  return result.ok and "passed" or "missed", result.stopped
+  return kept and "passed" or "missed", result.stopped
 end
 
 ---The run in lines of text.
@@ -91,7 +94,7 @@ function M.text(result, opts)
   end
   add("requests    %d of %d planned, %.4g answered a second, %.1f s", result.requests, result.planned, result.throughput, result.seconds)
   add("errors      %s", error_text(result.errors))
-  add("latency     %s  (mean %s)", latency_text(result.latency), threshold.show_seconds(result.latency.mean))
+  add("latency     %s", latency_text(result.latency))
   add("connections %d opened, sent late by p99 %s", result.connections, threshold.show_seconds(result.lateness.p99))
   add("bytes       %d in, %d out", result.bytes_in, result.bytes_out)
   for _, list in ipairs { #result.phases > 1 and result.phases or {}, result.targets } do
@@ -173,7 +176,7 @@ function M.junit(result)
     failed = failed + (verdict.ok and 0 or 1)
   end
   local word, why = M.verdict(result)
-  if why and not result.stopped then
+  if why and word ~= "missed" then
     cases[#cases + 1] = ('  <testcase classname="eirun.load" name="valid">\n    <failure message="%s"/>\n  </testcase>'):format(
       xml(word .. ": " .. why))
     failed = failed + 1
@@ -247,13 +250,15 @@ end
 ---Never raises.
 function M.html(result, title)
   local word, why = M.verdict(result)
+  local good
+  if word ~= "measured" then good = result.ok end
   local tables = { figures_table("Phase", result.phases) }
   if #result.targets > 0 then tables[2] = figures_table("Target", result.targets) end
   if #result.examples > 0 then tables[#tables + 1] = example_table(result) end
   local window = result.window
   local partial = window.from > 0 or #result.phases > 0 and window.to < result.phases[#result.phases].to
   return report.html {
-    title = title or "Load test", subtitle = result.url, ok = word ~= "measured" and result.ok or nil, verdict = word,
+    title = title or "Load test", subtitle = result.url, ok = good, verdict = word,
     facts = facts_of(result), thresholds = result.thresholds, series = M.series(result), limits = limits_of(result),
     bands = partial and { { from = window.from, to = window.to, label = "judged by the thresholds" } } or nil,
     distribution = { title = "Latency distribution", unit = "s", bins = bins_of(result.histogram) },

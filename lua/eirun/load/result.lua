@@ -9,15 +9,15 @@ local function overlap(from, to, length)
   return math.max(0, math.min(to, length) - from)
 end
 
--- Figures of one slice, in the words of the result.
-local function figures_of(slice, seconds)
+-- Figures of one slice, in the words of the result. Of a run that is under way, or was stopped, what has not ended yet is no failure.
+local function figures_of(slice, seconds, complete)
   local errors_total, answered = 0, slice.latency.count - (slice.errors.timeout or 0)
   for _, count in pairs(slice.errors) do errors_total = errors_total + count end
-  local by_kind = slice.errors
+  local by_kind, due = slice.errors, complete and slice.planned or slice.done
   return {
     requests = slice.done, planned = slice.planned, good = slice.ok,
     errors = { total = errors_total, by_kind = by_kind, share = slice.done > 0 and errors_total / slice.done or 0 },
-    rate = slice.planned > 0 and answered / slice.planned or 0,
+    rate = due > 0 and answered / due or 0,
     throughput = seconds > 0 and answered / seconds or 0,
     seconds = seconds, latency = slice.latency, bytes = slice.bytes,
   }
@@ -36,6 +36,15 @@ function M.needed_samples(thresholds, given)
   return needed
 end
 
+-- Those that were refused or reset have no latency: a percentile may rest on far fewer than have ended.
+local function rests_on_few(result)
+  local latencies = result.window.latency.count
+  for _, verdict in ipairs(result.thresholds) do
+    if threshold.is_latency(verdict.metric) and latencies < result.needed then return true end
+  end
+  return false
+end
+
 local function judge(result, run)
   local window = result.window
   local figures = {
@@ -50,13 +59,16 @@ local function judge(result, run)
     all = all and verdict.ok
   end
   result.needed = #run.thresholds > 0 and M.needed_samples(run.thresholds, run.opts.min_samples) or 0
-  result.inconclusive = window.requests < result.needed
-  result.ok = all and result.valid and not result.inconclusive
+  result.inconclusive = window.requests < result.needed or all and rests_on_few(result)
+  result.ok = all and result.valid and not result.inconclusive and not result.stopped
 end
 
 local function validity(state, run)
   local opts = run.opts
   if state.error then return false, tostring(state.error) end
+  if state.unsent > 0 and state.capped == 0 and state.starved == 0 then
+    return false, ("%d requests could not be sent within their time-out: this machine was too slow"):format(state.unsent)
+  end
   if state.unsent > 0 and state.capped == 0 then
     return false, ("%d requests were not made within their time-out: the function that makes them was too slow"):format(state.unsent)
   end
@@ -127,7 +139,7 @@ end
 ---@field inconclusive boolean too few answers in the window
 ---@field valid boolean
 ---@field reason? string why it is not valid
----@field stopped? string why the run ended before its plan: abort_after
+---@field stopped? string why the run ended before its plan: abort_after, or a cancel
 ---@field ok boolean valid, conclusive and every threshold kept
 ---@field lateness table of the generator: sent minus planned
 ---@field connections integer opened in all
@@ -146,19 +158,20 @@ local function attach_histogram(figures, core_run, slice, target)
   setmetatable(figures, { __index = { histogram = core_run:histogram(slice, target) } })
 end
 
-local function window_of(slices, run, length)
+-- A run that has done its plan has lasted as long as that, whenever its last answer came.
+local function window_of(slices, run, length, complete)
   local from, to = run.slices[1][1], math.min(run.slices[1][2], run.plan.seconds)
-  local window = figures_of(slices[2], overlap(from, to, math.max(length, math.min(run.plan.seconds, to))))
+  local window = figures_of(slices[2], overlap(from, to, complete and math.max(length, to) or length), complete)
   window.from, window.to = from, to
   return window
 end
 
-local function targets_of(state, run, length)
+local function targets_of(state, run, length, complete)
   local list = {}
   for i, slices in ipairs(state.targets) do
-    local figures, target = figures_of(slices[1], length), run.targets[i]
+    local figures, target = figures_of(slices[1], length, complete), run.targets[i]
     figures.name, figures.url, figures.weight = target.name, target.url, target.weight
-    figures.window, figures.series = window_of(slices, run, length), run.core:series(0, i)
+    figures.window, figures.series = window_of(slices, run, length, complete), run.core:series(0, i)
     attach_histogram(figures, run.core, 1, i)
     list[i] = figures
   end
@@ -170,15 +183,16 @@ end
 function M.of(run)
   local state, plan = run.core:state(), run.plan
   local length = math.max(state.elapsed, 0)
-  local result = figures_of(state.slices[1], length)
+  local complete = state.phase == "finished" and not run.halted
+  local result = figures_of(state.slices[1], length, complete)
   for _, key in ipairs { "started_at", "lateness", "capped", "starved", "aborted", "resent", "examples", "bytes_in", "bytes_out" } do
     result[key] = state[key]
   end
   result.url, result.connections, result.series = run.targets[1].url, state.opened, run.core:series()
-  result.window, result.targets = window_of(state.slices, run, length), targets_of(state, run, length)
+  result.window, result.targets = window_of(state.slices, run, length, complete), targets_of(state, run, length, complete)
   result.phases = {}
   for i, phase in ipairs(plan.phases) do
-    local figures = figures_of(state.slices[i + 2], overlap(phase.from, phase.to, length))
+    local figures = figures_of(state.slices[i + 2], overlap(phase.from, phase.to, length), complete)
     figures.name, figures.from, figures.to = phase.name, phase.from, phase.to
     result.phases[i] = figures
   end

@@ -53,7 +53,9 @@ local function run_at(search, rate)
   opts.window = { from = search.seconds / 10 }
   opts.thresholds = search.thresholds
   local result = require("eirun.load").run(opts)
-  local trial = { rate = rate, ok = result.ok, valid = result.valid, reason = result.reason, inconclusive = result.inconclusive,
+  local trial = { rate = rate, ok = result.ok, valid = result.valid,
+    reason = result.reason or result.inconclusive and "too few requests were answered to judge" or nil,
+    inconclusive = result.inconclusive, too_few = result.window.requests < result.needed,
     p50 = result.window.latency.p50, p95 = result.window.latency.p95, p99 = result.window.latency.p99,
     errors = result.window.errors.share, thresholds = result.thresholds, clear = is_clear(result) }
   search.trials[#search.trials + 1] = trial
@@ -64,7 +66,7 @@ end
 
 local function judged(search, rate)
   local trial = run_at(search, rate)
-  if trial.inconclusive then
+  if trial.too_few then
     errors.raise("invalid", ("load.find_max: %g/s for %g s are too few requests to judge"):format(rate, search.seconds),
       { hint = "give a higher low, more seconds, or fewer min_samples" })
   end
