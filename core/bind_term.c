@@ -24,6 +24,17 @@ static int l_width(lua_State *L) {
     return 1;
 }
 
+// height([fd]) -> rows; nil where there is no terminal
+static int l_height(lua_State *L) {
+    struct winsize size = {0};
+    int fd = (int)luaL_optinteger(L, 1, STDOUT_FILENO);
+    if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_row == 0) {
+        return 0;
+    }
+    lua_pushinteger(L, size.ws_row);
+    return 1;
+}
+
 // A terminal or pipe that somebody made non-blocking is waited for: output is short, and losing it is worse.
 static int write_all(int fd, const char *bytes, size_t length) {
     while (length) {
@@ -104,8 +115,9 @@ int er_print(lua_State *L) {
 
 int luaopen_eirun_core_term(lua_State *L);
 int luaopen_eirun_core_term(lua_State *L) {
-    static const luaL_Reg functions[] = {{"isatty", l_isatty}, {"width", l_width}, {"write", l_write},
-                                         {"reveal", l_reveal}, {"lost", l_lost},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"isatty", l_isatty}, {"width", l_width},   {"height", l_height},
+                                         {"write", l_write},   {"reveal", l_reveal}, {"lost", l_lost},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

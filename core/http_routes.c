@@ -12,6 +12,14 @@ static enum er_status bad_url(struct er_error *err, const char *text, const char
     return er_fail(err, ER_INVALID, "invalid url '%.200s': %s", text, reason);
 }
 
+// What stands before an @ may hold a password, so it is not repeated.
+static enum er_status user_in_url(struct er_error *err, const char *behind) {
+    return er_fail(err, ER_INVALID, "invalid url '...@%.200s': a user name and password do not belong in a url",
+                   behind);
+}
+
+static const char *find_user(const char *host) { return memchr(host, '@', strcspn(host, "/?#")); }
+
 static const char *skip_scheme(const char *text, bool *tls) {
     if (strncasecmp(text, "https://", 8) == 0) {
         *tls = true;
@@ -69,6 +77,10 @@ enum er_status er_url_parse(const char *text, struct er_url *url, struct er_erro
     const char *at = skip_scheme(text, &url->tls);
     if (!at) {
         return bad_url(err, text, "it does not start with http:// or https://");
+    }
+    const char *user = find_user(at);
+    if (user) {
+        return user_in_url(err, user + 1);
     }
     if (!take_host(&at, url)) {
         return bad_url(err, text, "the host is missing or has a character that hosts do not have");

@@ -114,7 +114,7 @@ end
 
 local function finish_process(process)
   process.container, process.pod = M.owner(process.cgroup)
-  process.cgroup = nil
+  process.cgroup, process.name = nil, require("eirun.gpu.printable").text(process.name)
 end
 
 local function scale(samples)

@@ -139,7 +139,10 @@ static int started(lua_State *L, struct handle *handle) {
     case ER_GPU_WATCH_OPENING:
         return er_op_wait(L, &handle->op, cancel_next, k_started, (lua_KContext)handle);
     case ER_GPU_WATCH_ENDED:
-        return er_push_fail(L, &err);
+        if (devices == 0) {
+            return er_push_fail(L, &err);
+        } // else it did listen: what it heard is still to be taken, and next tells of the end
+        // fall through
     default:
         lua_pushinteger(L, devices);
         return 1;

@@ -8,6 +8,7 @@
 //   lost=I         device I has fallen off the bus
 //   lost_from=CALL ... but only when it comes to that call
 //   events=I:BITS:DATA,I:BITS:DATA  what the event set tells, one after the other, then nothing more
+//   odd_name=1     a process has a name that is no UTF-8, and would clear a terminal
 //   event_lost=1   ... then that a GPU is lost
 //   event_end=CODE ... then that code
 // Built a second time with FAKE_OLD it has only what a driver of 2016 had: no versioned names, old layouts.
@@ -172,7 +173,7 @@ int nvmlSystemGetProcessName(unsigned pid, char *text, unsigned size) {
         return NVML_NOT_FOUND;
     }
     if (code == NVML_OK) {
-        snprintf(text, size, "/usr/bin/fake");
+        snprintf(text, size, "/usr/bin/fake%s", number("odd_name", 0) ? "\xff\033[2J" : "");
     }
     return code;
 }

@@ -45,6 +45,11 @@ local function forbidden(what)
     message = ('%s is forbidden: User "u" cannot do that'):format(what) }
 end
 
+local function config_of(url)
+  return ("apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: '%s'}}]\n"
+    .. "users: [{name: u, user: {}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"):format(url)
+end
+
 -- Runs `body(client, url)` against a server that answers `pages[path]`: a value, a text, or a function of the request.
 local function against(pages, body)
   local server <close> = assert(httpd.listen { host = "127.0.0.1", port = 0 })
@@ -59,9 +64,7 @@ local function against(pages, body)
       respond(req, type(page) == "table" and page.code or 200, page)
     end)
   end)
-  local text = ("apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: '%s'}}]\n"
-    .. "users: [{name: u, user: {}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"):format(url)
-  local ok, err = pcall(body, kube_client.new(config.parse(text, {})), url, pages)
+  local ok, err = pcall(body, kube_client.new(config.parse(config_of(url), {})), url, pages)
   scope:cancel()
   pcall(scope.join, scope)
   undo()
@@ -153,7 +156,8 @@ t.test("gpu_cluster_counts_what_was_given", function()
     local bert = view.jobs[1]
     t.eq({ bert.name, bert.version, bert.pods, bert.pending, bert.allocated, bert.nodes, bert.spot, bert.price },
       { "bert", "1", 2, 1, 2, 2, 1, 2.0 })
-    t.eq({ view.fragmentation, view.fits }, { "2 free GPUs on 1 node", { ["1"] = 2, ["2"] = 1, ["4"] = 0, ["8"] = 0 } })
+    t.eq({ view.fragmentation, view.fits }, { "2 free GPUs on 1 node; not counted: 10 on nodes that take no pods, 1 not allocatable, "
+      .. "1.5 as shares", { ["1"] = 2, ["2"] = 1, ["4"] = 0, ["8"] = 0 } })
   end)
 end)
 
@@ -166,6 +170,52 @@ t.test("gpu_cluster_says_how_free_gpus_lie", function()
   t.eq({ words { 0, 0 }, words { 1 }, words { 1, 1, 1 }, words { 2, 1 } },
     { "no free GPU", "1 free GPU on 1 node", "3 free GPUs on 3 nodes, none on one node with 2",
       "3 free GPUs on 2 nodes, none on one node with 3" })
+end)
+
+t.test("gpu_cluster_counts_mig_instances_and_overhead", function()
+  local MIG = "nvidia.com/mig-1g.10gb"
+  local sidecar = { restartPolicy = "Always", resources = { limits = { [MIG] = "1" } } }
+  local over = pod("over", { [GPU] = 1 }, { node = "b" })
+  over.spec.overhead = { [GPU] = "1" }
+  local pods = { pod("m1", { [MIG] = 2 }, { node = "a" }), pod("m2", {}, { node = "a", init = { sidecar } }), over }
+  local pages = lists({ node("a", { [GPU] = 0, [MIG] = 7 }), node("b", { [GPU] = 4 }) }, pods)
+  against(pages, function(k8s)
+    local view = gpu.cluster(k8s, { source = "none", prices = false })
+    t.eq({ view.nodes[1].mig, view.total.mig, view.nodes[2].allocated }, { { total = 7, allocated = 3 }, { total = 7, allocated = 3 }, 2 })
+    t.eq({ by_name(view.jobs).m1.mig, by_name(view.jobs).m2.mig, by_name(view.jobs).m2.allocated }, { 2, 1, 0 })
+    t.eq(view.fragmentation, "2 free GPUs on 1 node; not counted: 4 of MIG")
+    pages["/api/v1/pods"] = forbidden "pods"
+    t.eq(gpu.cluster(k8s, { source = "none", prices = false }).nodes[1].mig, { total = 7 })
+  end)
+end)
+
+t.test("gpu_cluster_shows_who_holds_gpus_of_a_node_that_has_none_any_more", function()
+  local nodes = { node("b", { [GPU] = 2 }), node("a", { [GPU] = 0 }), node("c", {}),
+    node("sick", { [GPU] = 8 }, { allocatable = { [GPU] = "7" } }) }
+  local pods = { pod("left", { [GPU] = 1 }, { node = "a" }), pod("web", {}, { node = "c" }), pod("lost", { [GPU] = 1 }, { node = "gone" }) }
+  against(lists(nodes, pods), function(k8s)
+    local view = gpu.cluster(k8s, { source = "none", prices = false })
+    t.eq({ #view.nodes, view.nodes[1].name, view.nodes[1].gpus, view.nodes[1].allocated, view.nodes[1].free }, { 3, "a", 0, 1, 0 })
+    t.eq({ #view.jobs, view.jobs[1].name, view.jobs[1].allocated, view.jobs[1].nodes }, { 1, "left", 1, 1 })
+    local found = {}
+    for i, one in ipairs(view.findings) do found[i] = { one.severity, one.node, one.text, one.pods } end
+    t.eq(found, { { "warning", "a", "0 GPUs, but its pods hold 1", { "default/left" } },
+      { "warning", "sick", "1 of 8 GPUs are not given to pods", {} } })
+  end)
+end)
+
+t.test("gpu_cluster_says_where_a_job_runs_and_what_of_its_price_is_idle", function()
+  local function at(zone) return { labels = { ["topology.kubernetes.io/zone"] = zone, ["nvidia.com/gpu.product"] = "L20" } } end
+  local serving = { servingName = "bert", servingVersion = "1" }
+  local pages = lists({ node("a", { [GPU] = 2 }, at "z1"), node("b", { [GPU] = 2 }, at "z2") },
+    { pod("p1", { [GPU] = 2 }, { node = "a", labels = serving }), pod("p2", { [GPU] = 1 }, { node = "b", labels = serving }),
+      exporter("x1", "a") })
+  pages["/api/v1/namespaces/default/pods/x1:9400/proxy/metrics"] = metrics("a", { { util = 60, pod = "p1" }, { util = 20, pod = "p1" } })
+  against(pages, function(k8s)
+    local job = gpu.cluster(k8s, { prices = function() return 10.0 end }).jobs[1]
+    t.eq({ job.zones, job.models, job.price }, { { "z1", "z2" }, { "L20" }, 15.0 })
+    t.ok(math.abs(job.idle_cost - 9.0) < 1e-9, job.idle_cost)
+  end)
 end)
 
 -- Use ---------------------------------------------------------------------------------------------------------------------
@@ -294,6 +344,86 @@ t.test("gpu_cluster_without_the_right_to_list_pods_still_shows_use", function()
   end)
 end)
 
+-- What strangers write must neither end the look nor reach a terminal or JSON as it is.
+t.test("gpu_cluster_bears_odd_bytes_and_numbers_of_exporters", function()
+  local nodes, pods = {}, {}
+  for i, name in ipairs { "bytes", "names", "numbers" } do nodes[i], pods[i] = node(name, { [GPU] = 1 }), exporter("x-" .. name, name) end
+  local pages = lists(nodes, pods)
+  local function at(name) return ("/api/v1/namespaces/default/pods/x-%s:9400/proxy/metrics"):format(name) end
+  pages[at "bytes"] = "\x1f\x8b\xff\xc0 not gzip either"
+  pages[at "names"] = 'DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="\xff",modelName="T4\27[2J\\n\xc2\x9b\xe4\xb8\xad"} 5\n'
+  pages[at "numbers"] = 'DCGM_FI_DEV_GPU_UTIL{gpu="0"} 5\nDCGM_FI_DEV_XID_ERRORS{gpu="0"} 13.5\n'
+    .. 'DCGM_FI_DEV_CLOCK_THROTTLE_REASONS{gpu="0"} 0.5\nDCGM_FI_DEV_ECC_DBE_VOL_TOTAL{gpu="0"} 1e300\n'
+  against(pages, function(k8s)
+    local view = gpu.cluster(k8s, { prices = false, source = "proxy" })
+    local found = by_name(view.nodes)
+    t.eq({ found.names.devices[1].model, found.names.devices[1].uuid }, { "T4?[2J??\xe4\xb8\xad", "?" })
+    t.eq({ found.numbers.used.utilization, found.numbers.devices[1].xid, view.findings }, { 5.0, nil, {} })
+    t.match(view.notes[1], "^bytes: API server's proxy: these are no metrics: line 1 is")
+    t.ok(utf8.len(view.notes[1]), "a note is UTF-8")
+  end)
+end)
+
+t.test("gpu_cluster_as_programs_read_it", function()
+  local fs, process = require "eirun.core.fs", require "eirun.core.process"
+  local pages = lists({ node("a", { ["nvidia.com/mig-1g.10gb"] = 7 }) }, { exporter("x1", "a"),
+    pod("m1", { ["nvidia.com/mig-1g.10gb"] = 2 }, { node = "a" }) })
+  pages["/api/v1/namespaces/default/pods/x1:9400/proxy/metrics"] = "\x1f\x8b\xff"
+  against(pages, function(_, url)
+    local folder = assert(fs.mkdtemp "/tmp/eirun-gpu-")
+    assert(fs.write(folder .. "/config", config_of(url)))
+    local function run(...)
+      return assert(process.run { assert(fs.realpath "/proc/self/exe"), "gpu", "cluster", "--source=proxy",
+        "--kubeconfig", folder .. "/config", timeout = 20, ... })
+    end
+    local view = json.decode(run("-o", "json").stdout)
+    t.eq({ view.nodes[1].mig.allocated, view.jobs[1].mig, #view.jobs[1].zones }, { 2, 2, 0 })
+    local lines = run("-o", "csv", "--watch=0.01", "--count", "2").stdout
+    t.match(lines, "^node,state,[^\n]*,mig_total,mig_allocated\na,Ready,[^\n]*,7,2\na,Ready,[^\n]*,7,2\n$")
+    t.match(run().stdout, "2/7 MIG")
+    t.eq({ run("--count", "2").code, run("--port", "0").code, run("--source", "http://").code }, { 64, 64, 64 })
+    assert(fs.remove(folder, { recursive = true }))
+  end)
+end)
+
+t.test("gpu_cluster_reads_the_use_of_mig_instances", function()
+  local pages = lists({ node("a", { ["nvidia.com/mig-1g.10gb"] = 2 }) }, { exporter("x1", "a") })
+  pages["/api/v1/namespaces/default/pods/x1:9400/proxy/metrics"] = table.concat({
+    'DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu="0",UUID="u",GPU_I_PROFILE="1g.10gb",GPU_I_ID="7"} 0.5',
+    'DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu="0",UUID="u",GPU_I_PROFILE="1g.10gb",GPU_I_ID="8"} 0.1' }, "\n") .. "\n"
+  against(pages, function(k8s) t.eq(gpu.cluster(k8s, { prices = false, source = "proxy" }).nodes[1].used.utilization, 30.0) end)
+end)
+
+t.test("gpu_cluster_reads_the_exporter_that_runs_while_it_is_replaced", function()
+  local old, new = exporter("old", "a"), exporter("new", "a")
+  new.status.phase = "Pending"
+  local pages = lists({ node("a", { [GPU] = 1 }) }, { old, new })
+  pages["/api/v1/namespaces/default/pods/old:9400/proxy/metrics"] = metrics("a", { { util = 4 } })
+  against(pages, function(k8s) t.eq(gpu.cluster(k8s, { prices = false, source = "proxy" }).nodes[1].used.utilization, 4.0) end)
+  old.metadata.deletionTimestamp, new.status.phase = "2026-01-01T00:00:00Z", "Running"
+  t.eq({ sources.better(old, new), sources.better(new, old), sources.better(nil, old) }, { new, new, old })
+end)
+
+t.test("gpu_cluster_finds_nodes_in_prometheus_by_their_exporters", function()
+  local function series(labels, value)
+    labels.__name__, labels.gpu = "DCGM_FI_DEV_GPU_UTIL", "0"
+    return { metric = labels, value = { 1, value } }
+  end
+  local pages = lists({ node("a", { [GPU] = 1 }), node("b", { [GPU] = 1 }, { ip = "10.0.0.2" }) },
+    { exporter("x-a", "a", "172.16.0.5"), exporter("x-b", "b", "172.16.0.6"), pod("p1", { [GPU] = 1 }, { node = "a" }) })
+  pages["/api/v1/query"] = { status = "success", data = { resultType = "vector", result = json.array {
+    series({ instance = "172.16.0.5:9400", pod = "x-a", namespace = "default", UUID = "u1" }, "8"),
+    series({ Hostname = "x-b", pod = "x-b", namespace = "default", UUID = "u2" }, "9") } } }
+  against(pages, function(k8s, url)
+    local view = gpu.cluster(k8s, { prices = false, source = url })
+    t.eq({ view.nodes[1].used.utilization, view.nodes[2].used.utilization }, { 8.0, 9.0 })
+    t.eq({ view.nodes[1].devices[1].pod, view.nodes[2].devices[1].pod }, { "p1" }) -- the only pod there, and nobody
+    view = gpu.cluster(k8s, { prices = false, source = "http://me:hush@" .. url:sub(8) })
+    t.match(view.notes[1], "a user name and password do not belong in a url")
+    t.eq(view.notes[1]:find "hush", nil)
+  end)
+end)
+
 t.test("gpu_cluster_reads_prometheus", function()
   local function series(name, labels, value)
     labels.__name__ = name
@@ -352,6 +482,16 @@ t.test("gpu_nodes_of_fatal_findings_are_isolated_within_a_limit", function()
     t.eq(health.isolate(k8s, { finding("a", "fatal"), finding("a", "fatal"), finding("b", "warning") }), { "a" })
     t.eq(patched, { "a" })
     t.eq(health.isolate(k8s, { finding("a", "fatal") }), {})
+    local left = pod("web", {}, { node = "a", owner = { kind = "ReplicaSet", name = "web", controller = true } })
+    pages["/api/v1/pods"].items = json.array { left }
+    pages["/api/v1/namespaces/default/pods/web"] = function(req) respond(req, 404, { kind = "Status", reason = "NotFound", code = 404 }) end
+    pages["/api/v1/namespaces/default/pods/web/eviction"] = function(req)
+      pages["/api/v1/pods"].items = json.array {}
+      respond(req, 201, { kind = "Status", status = "Success" })
+    end
+    t.eq(health.isolate(k8s, { finding("a", "fatal") }), { "a" }, "a drain that ended early goes on")
+    t.eq(#pages["/api/v1/pods"].items, 0)
+    t.eq(patched, { "a" })
     out.a = nil
     local err = t.err("denied", function() health.isolate(k8s, { finding("a", "fatal"), finding("b", "fatal") }) end)
     t.eq(err and err.code or "guard", "guard")

@@ -17,6 +17,7 @@ M.parts = {
     options = { { name = "output", short = "o", arg = "FORMAT", values = { "text", "wide", "csv", "json" }, help = "of each event" },
       { name = "watch", arg = "SECONDS", optional = true, help = "taken and without effect: events are told as they come" },
       { name = "kinds", arg = "KINDS", help = "only these, as xid,ecc_uncorrected; also known: clock, performance_state, power_source" },
+      require_gpu,
       { name = "count", arg = "N", type = "integer", help = "end after N events" },
       { name = "for", arg = "SECONDS", help = "end after this time" } } },
   { name = "health", args = "", alone = true, module = "eirun.cli.gpu.health",
@@ -43,7 +44,7 @@ M.parts = {
       { name = "source", arg = "WHERE",
         help = "auto, proxy (through the API server), direct (each pod's own address), a Prometheus URL, or none" },
       { name = "port", arg = "N", type = "integer", help = "port of the exporters (default: the pod's own, else 9400)" },
-      { name = "deadline", arg = "SECONDS", help = "how long one node may take to answer (default 5)" },
+      { name = "deadline", arg = "SECONDS", help = "how long each way to a node may take to answer (default 5)" },
       { name = "parallel", arg = "N", type = "integer", help = "nodes asked at a time (default 16)" },
       { name = "kubeconfig", arg = "FILE",
         help = "this kubeconfig alone (default: KUBECONFIG's, ~/.kube/config, or a pod's own account)" },
@@ -124,23 +125,66 @@ function M.verdict(findings)
   return (worst == "fatal" or worst == "warning") and 4 or 0
 end
 
+---A count without an end to count to would do nothing.
+---@param options table
+---@param live? boolean it goes on without --watch
+function M.check_count(options, live)
+  if options.count and not options.watch and not live then usage "--count is for --watch and top" end
+end
+
+local function cut(line, width)
+  local at = utf8.offset(line, width + 1)
+  return at and at <= #line and line:sub(1, at - 1) or line
+end
+
+---What fits into a terminal: a frame that is longer would scroll, and its beginning would never be seen.
+---@param text string
+---@param width integer
+---@param height? integer nil: as many lines as there are
+---@return string
+---Example: `frame("a\nb\nc\nd\n", 80, 3)` is "a\n... 3 more lines\n".
+function M.frame(text, width, height)
+  local lines = {}
+  for line in text:gmatch "([^\n]*)\n" do lines[#lines + 1] = cut(line, width) end
+  local room = height and math.max(1, height - 1) or #lines -- the cursor needs a line of its own
+  if #lines > room then
+    local more = cut(("... %d more lines"):format(#lines - room + 1), width)
+    lines = table.move(lines, 1, room - 1, 1, {})
+    lines[room] = more
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+---Draws over the last frame where somebody looks, else writes as it is.
+---@param text string
+---@param live boolean
+function M.draw(text, live)
+  local term = require "eirun.core.term"
+  M.say(live and "\27[H\27[J" .. M.frame(text, term.width(1), term.height(1)) or text)
+end
+
 -- nvidia-smi's words for --query and -o: `--query-gpu=name --format=csv,noheader,nounits`.
 local function take_over(options)
   options.query = options.query or options.query_gpu
+  local asked, csv = options.output, false
   for word in (options.format or ""):gmatch "[^,%s]+" do
     if word == "csv" then
-      options.output = options.output or "csv"
+      csv, options.output = true, "csv"
     elseif word == "noheader" or word == "nounits" then
       options[word] = true
     else
       usage(("--format is csv, noheader or nounits with commas between them, not '%s'"):format(word))
     end
   end
+  if options.format and not csv then usage "--format wants csv, and after a comma noheader, nounits" end
+  if csv and asked and asked ~= "csv" then usage(("--format is csv and --output %s: which one?"):format(asked)) end
 end
 
 -- The shown fields; --query alone means csv, as with nvidia-smi.
-local function choose_fields(options)
+local function choose_fields(what, options)
   take_over(options)
+  if options.query and what ~= "list" and what ~= "top" then usage(("--query chooses the fields of list, not of %s"):format(what)) end
+  if options.query and not options.query:find "[^,%s]" then usage "--query names no field" end
   if options.query and not options.output then options.output = "csv" end
   if options.output ~= "csv" and options.output ~= "json" then return end
   local fields = require "eirun.gpu.fields"
@@ -177,7 +221,8 @@ function M.run(options, left)
     usage(("gpu shows list, processes, top, topo, events, health, metrics or cluster, not '%s'"):format(what))
   end
   M.check(options, left, 1)
-  choose_fields(options)
+  M.check_count(options, what == "top")
+  choose_fields(what, options)
   local opts, pause = wish(what, options), M.seconds(options, "watch", 1)
   opts.timeout, opts.required = M.seconds(options, "timeout", 5), options.require
   local again, round, view = (options.watch or what == "top") and (options.count or math.huge) or 1, 0, views[what](options)
@@ -189,8 +234,7 @@ function M.run(options, left)
     local look = require("eirun.gpu").snapshot(opts)
     if round == 1 then M.tell_missing(look) end
     if #look.devices > 0 or data then
-      local text = view(look, options, round)
-      M.say(live and "\27[H\27[J" .. text or text)
+      M.draw(view(look, options, round), live)
     end
   until round >= again or #look.devices == 0
   return require("eirun.core.gpu").leave(0)

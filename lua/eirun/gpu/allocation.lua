@@ -20,7 +20,8 @@ local function asked(container, resource)
   return count(requests[resource] or limits[resource])
 end
 
----What a pod is given: its containers together, or its neediest init container, whichever is more; sidecars run all the time.
+---What a pod is given: its containers together, or its neediest init container, whichever is more, and its overhead; sidecars run all
+---the time.
 ---@param pod table
 ---@param resource string
 ---@return integer
@@ -36,7 +37,7 @@ function M.of_pod(pod, resource)
     end
   end
   for _, container in ipairs(spec.containers or {}) do sum = sum + asked(container, resource) end
-  return math.max(sum + sidecars, most)
+  return math.max(sum + sidecars, most) + count((spec.overhead or {})[resource])
 end
 
 ---Does it still hold what it was given?
@@ -53,12 +54,14 @@ end
 ---@return {gpus: integer, mig: integer, share: integer}
 ---Example: `allocation.wish(pod).gpus`. Raises nothing.
 function M.wish(pod)
-  local mig, seen = 0, {}
-  for _, container in ipairs((pod.spec or {}).containers or {}) do
-    for name in pairs(((container.resources or {}).limits) or {}) do
-      if name:find "^nvidia%.com/mig%-" and not seen[name] then
-        seen[name] = true
-        mig = mig + M.of_pod(pod, name)
+  local mig, seen, spec = 0, {}, pod.spec or {}
+  for _, list in ipairs { spec.containers or {}, spec.initContainers or {} } do
+    for _, container in ipairs(list) do
+      for name in pairs((container.resources or {}).limits or {}) do
+        if name:find "^nvidia%.com/mig%-" and not seen[name] then
+          seen[name] = true
+          mig = mig + M.of_pod(pod, name)
+        end
       end
     end
   end

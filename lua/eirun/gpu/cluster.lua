@@ -3,6 +3,7 @@
 local allocation = require "eirun.gpu.allocation"
 local errors = require "eirun.errors"
 local health = require "eirun.gpu.health"
+local printable = require "eirun.gpu.printable"
 local sources = require "eirun.gpu.sources"
 local task = require "eirun.task"
 
@@ -24,6 +25,7 @@ local M = {}
 ---@field allocated? number given to pods that have not finished; of shared GPUs a fraction; nil: pods may not be listed
 ---@field free? number
 ---@field share? {total: integer, allocated: integer} of aliyun.com/gpu-mem
+---@field mig? {total: integer, allocated: integer} instances of MIG, by nvidia.com/mig-*
 ---@field zone? string
 ---@field type? string of the instance
 ---@field billing? "spot"|"on-demand"
@@ -44,10 +46,14 @@ local M = {}
 ---@field pending integer that wait for a node
 ---@field allocated number
 ---@field share integer of aliyun.com/gpu-mem
+---@field mig integer instances
 ---@field nodes integer
+---@field zones string[] of its nodes
+---@field models string[]
 ---@field spot integer pods on spot nodes
 ---@field on_demand integer
 ---@field price? number an hour, by its part of each node
+---@field idle_cost? number an hour, of the part of the time in which its GPUs did nothing
 ---@field used? {utilization?: number, memory_used?: integer, gpus: integer}
 
 ---@class eirun.gpu.Total
@@ -56,6 +62,7 @@ local M = {}
 ---@field allocated? number
 ---@field free? number
 ---@field waiting integer pods that want GPUs and have no node
+---@field mig? {total: integer, allocated: integer}
 ---@field utilization? number percent
 ---@field memory_used? integer
 ---@field memory_total? integer
@@ -98,17 +105,30 @@ local function node_of(object, has)
     address = address_of(object), annotation = annotations[sources.ANNOTATION], devices = {}, pods = {}, allocated = 0 }
 end
 
+-- Those with GPUs; and the others as the server tells them, by name.
 local function list_nodes(k8s)
-  local nodes, by_name = {}, {}
+  local nodes, by_name, others = {}, {}, {}
   for _, object in ipairs(k8s:list "Node") do
     local has = allocation.of_node(object)
     if has.mode ~= "none" then
       local node = node_of(object, has)
       nodes[#nodes + 1], by_name[node.name] = node, node
+    else
+      others[object.metadata.name] = object
     end
   end
-  table.sort(nodes, function(a, b) return a.name < b.name end)
-  return nodes, by_name
+  return nodes, by_name, others
+end
+
+-- A node whose driver is gone has no GPUs any more, but the pods that were given some are still there.
+local function bring_back(name, nodes, by_name, others)
+  local object = others[name]
+  if not object then return nil end
+  local has = allocation.of_node(object)
+  has.mode = "exclusive"
+  nodes[#nodes + 1] = node_of(object, has)
+  by_name[name] = nodes[#nodes]
+  return by_name[name]
 end
 
 -- Pods --------------------------------------------------------------------------------------------------------------------
@@ -117,7 +137,7 @@ local function try(notes, what, fn, ...)
   local ok, value = pcall(fn, ...)
   if ok then return value end
   if errors.is(value, "cancelled") then error(value, 0) end
-  notes[#notes + 1] = what .. ": " .. errors.text(errors.from(value))
+  notes[#notes + 1] = what .. ": " .. printable.text(errors.text(errors.from(value)))
 end
 
 local function list_pods(k8s)
@@ -128,7 +148,7 @@ local function job_for(jobs, pod)
   local about = allocation.job_of(pod)
   local key = table.concat({ about.namespace, about.kind, about.name, about.version or "" }, "\0")
   if not jobs[key] then
-    about.pods, about.pending, about.allocated, about.share, about.spot, about.on_demand, about.on = 0, 0, 0, 0, 0, 0, {}
+    about.pods, about.pending, about.allocated, about.share, about.mig, about.spot, about.on_demand, about.on = 0, 0, 0, 0, 0, 0, 0, {}
     jobs[key], jobs[#jobs + 1] = about, about
   end
   return jobs[key]
@@ -147,7 +167,7 @@ local function give(node, job, pod, wish)
   if node.share then node.share.allocated = node.share.allocated + wish.share end
   if node.mig then node.mig.allocated = node.mig.allocated + wish.mig end
   node.pods[#node.pods + 1] = pod.metadata.namespace .. "/" .. pod.metadata.name
-  job.pods, job.allocated, job.share = job.pods + 1, job.allocated + part, job.share + wish.share
+  job.pods, job.allocated, job.share, job.mig = job.pods + 1, job.allocated + part, job.share + wish.share, job.mig + wish.mig
   job.on[node.name] = (job.on[node.name] or 0) + part
   if node.billing then
     local key = node.billing == "spot" and "spot" or "on_demand"
@@ -155,24 +175,29 @@ local function give(node, job, pod, wish)
   end
 end
 
+local function wants_gpus(wish)
+  return wish.gpus > 0 or wish.share > 0 or wish.mig > 0
+end
+
 -- Allocated GPUs of nodes and jobs; the pods that are exporters, and all pods by uid.
-local function allocate(pods, by_name)
+local function allocate(pods, nodes, by_name, others)
   local seen = { jobs = {}, exporters = {}, by_uid = {}, owner = {}, waiting = 0 }
   for _, pod in ipairs(pods) do
-    local name, wish = (pod.spec or {}).nodeName, allocation.wish(pod)
-    local node = by_name[name or ""]
+    local name, wish = (pod.spec or {}).nodeName or "", allocation.wish(pod)
     seen.by_uid[pod.metadata.uid or ""] = pod
-    if node and sources.is_exporter(pod) then seen.exporters[name] = pod end
-    if allocation.is_live(pod) and (wish.gpus > 0 or wish.share > 0 or wish.mig > 0) then
-      local job = job_for(seen.jobs, pod)
-      seen.owner[pod.metadata.namespace .. "/" .. pod.metadata.name] = job
+    if sources.is_exporter(pod) then seen.exporters[name] = sources.better(seen.exporters[name], pod) end
+    if allocation.is_live(pod) and wants_gpus(wish) then
+      local node = by_name[name] or bring_back(name, nodes, by_name, others)
+      local job = (node or name == "") and job_for(seen.jobs, pod)
+      seen.owner[pod.metadata.namespace .. "/" .. pod.metadata.name] = job or nil
       if node then
         give(node, job, pod, wish)
-      elseif not name or name == "" then
+      elseif job then
         job.pending, seen.waiting = job.pending + 1, seen.waiting + 1
-      end
+      end -- else its node is not there any more, and soon it is not either
     end
   end
+  table.sort(nodes, function(a, b) return a.name < b.name end)
   return seen
 end
 
@@ -195,7 +220,7 @@ end
 local function read_use(k8s, nodes, exporters, opts, notes)
   if opts.source == "none" then return {} end
   if opts.source and opts.source:find "^https?://" then
-    return try(notes, "Prometheus", sources.from_prometheus, opts.source, nodes, opts) or {}
+    return try(notes, "Prometheus", sources.from_prometheus, opts.source, nodes, exporters, opts) or {}
   end
   return sources.from_exporters(k8s, nodes, exporters, opts)
 end
@@ -246,6 +271,7 @@ end
 local function find_trouble(nodes)
   local list = {}
   for _, node in ipairs(nodes) do
+    for _, one in ipairs(health.of_node(node)) do list[#list + 1] = one end
     for _, device in ipairs(node.devices) do
       local pods = device.pod and { (device.namespace or "default") .. "/" .. device.pod } or {}
       if (device.xid or 0) ~= 0 then
@@ -296,6 +322,8 @@ local function attach_prices(nodes, jobs, opts, notes)
       local part = job.on[node.name]
       if part and node.price and node.gpus > 0 then job.price = (job.price or 0) + node.price * part / node.gpus end
     end
+    local use = job.used and job.used.utilization
+    if job.price and use then job.idle_cost = job.price * (1 - math.min(use, 100) / 100) end
   end
   return currency
 end
@@ -310,6 +338,35 @@ end
 local function free_whole(node)
   if not takes_pods(node) or not node.allocated or node.mode ~= "exclusive" then return 0 end
   return math.max(0, node.allocatable - node.allocated) // 1 | 0
+end
+
+-- What is free, but not as a whole GPU that a pod gets.
+local function left_over(nodes)
+  local closed, sick, shares, instances = 0, 0, 0, 0
+  for _, node in ipairs(nodes) do
+    local free = node.free or 0
+    if not takes_pods(node) then
+      closed = closed + free
+    elseif node.mode == "share" then
+      shares = shares + free
+    else
+      sick = sick + free - free_whole(node)
+      instances = instances + (node.mig and node.free and node.mig.total - node.mig.allocated or 0)
+    end
+  end
+  local parts = {}
+  for _, row in ipairs { { closed, "%s on nodes that take no pods" }, { sick, "%s not allocatable" }, { shares, "%s as shares" },
+    { instances, "%s of MIG" } } do
+    if row[1] > 0 then parts[#parts + 1] = row[2]:format(("%.2f"):format(row[1]):gsub("%.?0+$", "")) end
+  end
+  return #parts > 0 and "; not counted: " .. table.concat(parts, ", ") or ""
+end
+
+local function words_of(free, on, largest)
+  if free == 0 then return "no free GPU" end
+  local head = ("%d free GPU%s on %d node%s"):format(free, free == 1 and "" or "s", on, on == 1 and "" or "s")
+  if on == 1 or largest + 1 > free then return head end
+  return ("%s, none on one node with %d"):format(head, largest + 1)
 end
 
 ---How free GPUs lie: the pods of each size that still fit, and words for people.
@@ -327,12 +384,7 @@ function M.fragmentation(nodes)
     local here = free_whole(node)
     free, on, largest = free + here, on + (here > 0 and 1 or 0), math.max(largest, here)
   end
-  if free == 0 then return "no free GPU", fits end
-  local head = ("%d free GPU%s on %d node%s"):format(free, free == 1 and "" or "s", on, on == 1 and "" or "s")
-  if on == 1 then return head, fits end
-  local missing = largest + 1
-  if missing > free then return head, fits end
-  return ("%s, none on one node with %d"):format(head, missing), fits
+  return words_of(free, on, largest) .. left_over(nodes), fits
 end
 
 local function add(into, key, value)
@@ -343,6 +395,10 @@ local function sum(nodes, waiting)
   local total, busy, with = { gpus = 0, allocatable = 0, waiting = waiting }, 0, 0
   for _, node in ipairs(nodes) do
     for _, key in ipairs { "gpus", "allocatable", "allocated", "free", "price", "idle_cost" } do add(total, key, node[key]) end
+    for key, value in pairs(node.mig or {}) do
+      total.mig = total.mig or {}
+      add(total.mig, key, value)
+    end
     if node.used then
       add(total, "memory_used", node.used.memory_used)
       add(total, "memory_total", node.used.memory_total)
@@ -355,16 +411,29 @@ local function sum(nodes, waiting)
   return total
 end
 
+local function note_places(job, nodes)
+  local seen = {}
+  job.nodes, job.zones, job.models = 0, {}, {}
+  for _, node in ipairs(nodes) do
+    if job.on[node.name] then
+      job.nodes = job.nodes + 1
+      for list, value in pairs { [job.zones] = node.zone, [job.models] = node.model } do
+        if not seen[value] then list[#list + 1], seen[value] = value, true end
+      end
+    end
+  end
+end
+
 local function settle(nodes, jobs, has_pods)
   for _, node in ipairs(nodes) do
-    if has_pods then node.free = math.max(0, node.gpus - node.allocated) else node.allocated = nil end
+    if has_pods then
+      node.free = math.max(0, node.gpus - node.allocated)
+    else
+      node.allocated, node.share, node.mig = nil, node.share and { total = node.share.total }, node.mig and { total = node.mig.total }
+    end
     node.annotation = nil
   end
-  for _, job in ipairs(jobs) do
-    local count = 0
-    for _ in pairs(job.on) do count = count + 1 end
-    job.nodes = count
-  end
+  for _, job in ipairs(jobs) do note_places(job, nodes) end
   table.sort(jobs, function(a, b)
     if a.allocated ~= b.allocated then return a.allocated > b.allocated end
     if a.namespace ~= b.namespace then return a.namespace < b.namespace end
@@ -380,9 +449,9 @@ end
 ---Example: `cluster.view(k8s, { source = "direct" })`. Raises "denied" when nodes may not be listed.
 function M.view(k8s, opts)
   opts = opts or {}
-  local notes, nodes, by_name = {}, list_nodes(k8s)
+  local notes, nodes, by_name, others = {}, list_nodes(k8s)
   local pods = try(notes, "allocated GPUs", list_pods, k8s)
-  local seen = allocate(pods or {}, by_name)
+  local seen = allocate(pods or {}, nodes, by_name, others)
   local found = read_use(k8s, nodes, seen.exporters, opts, notes)
   if opts.source ~= "none" then note_nodes(nodes, found, notes) end
   attach_use(nodes, found, seen)

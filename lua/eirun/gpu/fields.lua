@@ -181,6 +181,15 @@ local own = {
   sampled("power.draw.peak", "W", "power", peak, "%.2f"),
 }
 
+-- When nvidia-smi wrote the row, in local time; only by name, for it is of the look and not of the GPU.
+local timestamp = from_look("timestamp", function(look)
+  if not look.timestamp then
+    local now = require("eirun.task").now()
+    look.timestamp = os.date("%Y/%m/%d %H:%M:%S", now // 1 | 0) .. (".%03d"):format(now % 1 * 1000 // 1 | 0)
+  end
+  return look.timestamp
+end)
+
 -- Other names that nvidia-smi takes.
 local also = {
   gpu_name = "name", gpu_uuid = "uuid", gpu_bus_id = "pci.bus_id", gpu_serial = "serial", ["clocks.gr"] = "clocks.current.graphics",
@@ -194,10 +203,10 @@ local also = {
   ["gpu.power.draw.average"] = "power.draw.average", ["gpu.power.draw.instant"] = "power.draw.instant",
   ["gpu.power.requested_limit"] = "power.limit", ["gpu.power.current_limit"] = "enforced.power.limit",
   ["gpu.power.default_limit"] = "power.default_limit", ["gpu.power.min_limit"] = "power.min_limit",
-  ["gpu.power.max_limit"] = "power.max_limit",
+  ["gpu.power.max_limit"] = "power.max_limit", ["pcie.link.gen.gpucurrent"] = "pcie.link.gen.current",
 }
 
-M.names, M.usual, M.by_name = {}, {}, {}
+M.names, M.usual, M.by_name = {}, {}, { timestamp = timestamp }
 for _, list in ipairs { usual, more, own } do
   for _, field in ipairs(list) do
     M.names[#M.names + 1] = field.name

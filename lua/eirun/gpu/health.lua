@@ -51,6 +51,22 @@ function M.of_device(device, before, node)
   return list
 end
 
+---What the rules say of a node of the cluster.
+---@param node eirun.gpu.Node
+---@return eirun.gpu.Finding[]
+---Example: `health.of_node(view.nodes[1])`. Raises nothing.
+function M.of_node(node)
+  local list = {}
+  for _, rule in ipairs(rules.nodes) do
+    local name, severity, found, text, advice = table.unpack(rule)
+    if found(node) then
+      list[#list + 1] = { severity = severity, rule = name, text = text(node), advice = advice, drain = severity == "fatal",
+        node = node.name, pods = table.move(node.pods, 1, #node.pods, 1, {}) }
+    end
+  end
+  return list
+end
+
 ---What the rules say of an XID that somebody saw.
 ---@param number integer
 ---@param where {gpu?: integer, uuid?: string, node?: string, pods?: string[], at?: number, device?: table}
@@ -140,8 +156,36 @@ local function taken(node)
   return node ~= nil and node.spec ~= nil and node.spec.unschedulable == true
 end
 
+-- Is it cordoned, and has nothing left to evict? A drain that ended early goes on the next time.
+local function is_out(k8s, node, drain)
+  return taken(node) and (not drain or #k8s:list_drainable(node.metadata.name, drain) == 0)
+end
+
+-- Those that are still to be taken out of service, and how many of them are in service.
+local function choose(k8s, names, limit, drain)
+  local wanted, fresh = {}, {}
+  for _, name in ipairs(names) do
+    local node = k8s:get("Node", name)
+    if taken(node) then limit = limit - 1 end
+    if node and not taken(node) then fresh[#fresh + 1] = name end
+    if node and not is_out(k8s, node, drain) then wanted[#wanted + 1] = name end
+  end
+  if #fresh > limit then
+    errors.raise("denied", ("%d nodes would be taken out of service (%s), %d more may be"):format(#fresh, table.concat(fresh, ", "),
+      math.max(0, limit)), { code = "guard", hint = "look at them by hand, or raise the limit" })
+  end
+  return wanted
+end
+
+local function changes(k8s, node, drain, reason)
+  if is_out(k8s, node, drain) then return {} end
+  if taken(node) then return { { field = "pods", from = #k8s:list_drainable(node.metadata.name, drain), to = 0 } } end
+  return { { field = "spec.unschedulable", from = false, to = reason } }
+end
+
 ---Takes the nodes of fatal findings out of service: cordons and drains them as their disruption budgets allow. Guards are asked, and
----there is one built in: no more than `limit` nodes are out of service for this at a time.
+---there is one built in: no more than `limit` nodes are out of service for this at a time. Cordoned nodes that still have pods, as after
+---a drain that took too long, are drained on.
 ---@param k8s eirun.KubeClient
 ---@param findings eirun.gpu.Finding[] each with its node
 ---@param opts? {limit?: integer, timeout?: number, drain?: boolean, force?: boolean} default 1 node, 600 s, and to drain
@@ -154,30 +198,22 @@ end
 function M.isolate(k8s, findings, opts)
   opts = opts or {}
   require "eirun.kube.pods"
-  local nodes, reasons = nodes_to_drain(findings)
-  local wanted, limit, done = {}, opts.limit or 1, {}
-  for _, name in ipairs(nodes) do
-    if taken(k8s:get("Node", name)) then limit = limit - 1 else wanted[#wanted + 1] = name end
-  end
-  if #wanted > limit then
-    errors.raise("denied", ("%d nodes would be taken out of service (%s), %d more may be"):format(#wanted, table.concat(wanted, ", "),
-      math.max(0, limit)), { code = "guard", hint = "look at them by hand, or raise the limit" })
-  end
+  local drain = opts.drain ~= false
+    and { ignore_daemonsets = true, delete_emptydir_data = true, force = opts.force, timeout = opts.timeout or 600 } or nil
+  local names, reasons = nodes_to_drain(findings)
+  local wanted = choose(k8s, names, opts.limit or 1, drain)
   for _, name in ipairs(wanted) do
     require("eirun.resource").ensure {
       kind = "Node out of service", name = name,
       observe = function() return k8s:get("Node", name) end,
-      compare = function(node) return taken(node) and {} or { { field = "spec.unschedulable", from = false, to = reasons[name] } } end,
+      compare = function(node) return changes(k8s, node, drain, reasons[name]) end,
       act = function()
         k8s:cordon(name)
-        if opts.drain ~= false then
-          k8s:drain(name, { ignore_daemonsets = true, delete_emptydir_data = true, force = opts.force, timeout = opts.timeout or 600 })
-        end
+        if drain then k8s:drain(name, drain) end
       end,
     }
-    done[#done + 1] = name
   end
-  return done
+  return wanted
 end
 
 return M

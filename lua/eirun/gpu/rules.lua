@@ -139,6 +139,17 @@ M.looks = {
     "reseat the board at the next maintenance" },
 }
 
+-- What can be seen in a node of the cluster: name, severity, found(node), words, advice.
+M.nodes = {
+  { "not_allocatable", "warning", function(node)
+    local held = node.mode == "exclusive" and (node.allocated or 0) > node.gpus
+    return held or node.mode == "exclusive" and node.allocatable < node.gpus
+  end, function(node)
+    if node.allocatable < node.gpus then return ("%d of %d GPUs are not given to pods"):format(node.gpus - node.allocatable, node.gpus) end
+    return ("%d GPUs, but its pods hold %d"):format(node.gpus, node.allocated)
+  end, "the device plugin calls them unhealthy, or is gone: look at its log, and for XIDs in the node's kernel log" },
+}
+
 M.order = { fatal = 1, warning = 2, notice = 3 }
 
 return M

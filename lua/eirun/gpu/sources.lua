@@ -3,6 +3,7 @@
 -- server or directly, or Prometheus. Each answers devices by node, and says in words what it could not learn.
 local errors = require "eirun.errors"
 local json = require "eirun.core.json"
+local printable = require "eirun.gpu.printable"
 local promtext = require "eirun.gpu.promtext"
 local task = require "eirun.task"
 
@@ -13,29 +14,30 @@ M.ANNOTATION = "eirun.io/gpu-metrics"
 M.PORT = 9400
 local LARGEST = 16 << 20 -- thousands of GPUs; reading 100 MB of metrics would take minutes
 
--- metric = { field of a device, factor }
+-- metric = { field of a device, factor, whole: a number with a fraction is none }
+local function whole(name) return { name, whole = true } end
 local fields = {
-  DCGM_FI_DEV_GPU_UTIL = { "utilization" }, DCGM_FI_DEV_FB_USED = { "memory_used", 1 << 20 },
-  DCGM_FI_DEV_FB_FREE = { "memory_free", 1 << 20 },
+  DCGM_FI_DEV_GPU_UTIL = { "utilization" }, DCGM_FI_PROF_GR_ENGINE_ACTIVE = { "engine_active" },
+  DCGM_FI_DEV_FB_USED = { "memory_used", 1 << 20 }, DCGM_FI_DEV_FB_FREE = { "memory_free", 1 << 20 },
   DCGM_FI_DEV_FB_RESERVED = { "memory_reserved", 1 << 20 }, DCGM_FI_DEV_GPU_TEMP = { "temperature" },
-  DCGM_FI_DEV_POWER_USAGE = { "power" }, DCGM_FI_DEV_XID_ERRORS = { "xid" }, DCGM_FI_DEV_ECC_DBE_VOL_TOTAL = { "ecc_uncorrected" },
-  DCGM_FI_DEV_ECC_SBE_VOL_TOTAL = { "ecc_corrected" }, DCGM_FI_DEV_ROW_REMAP_FAILURE = { "remapped_failure" },
-  DCGM_FI_DEV_ROW_REMAP_PENDING = { "remapped_pending" }, DCGM_FI_DEV_CLOCK_THROTTLE_REASONS = { "clock_reason_bits" },
-  DCGM_FI_DEV_CLOCKS_EVENT_REASONS = { "clock_reason_bits" },
+  DCGM_FI_DEV_POWER_USAGE = { "power" }, DCGM_FI_DEV_XID_ERRORS = whole "xid", DCGM_FI_DEV_ECC_DBE_VOL_TOTAL = whole "ecc_uncorrected",
+  DCGM_FI_DEV_ECC_SBE_VOL_TOTAL = whole "ecc_corrected", DCGM_FI_DEV_ROW_REMAP_FAILURE = whole "remapped_failure",
+  DCGM_FI_DEV_ROW_REMAP_PENDING = whole "remapped_pending", DCGM_FI_DEV_CLOCK_THROTTLE_REASONS = whole "clock_reason_bits",
+  DCGM_FI_DEV_CLOCKS_EVENT_REASONS = whole "clock_reason_bits",
 }
 
 -- Prometheus renames what it has itself.
 local function label(labels, name)
   local value = labels["exported_" .. name] or labels[name]
-  return value ~= "" and value or nil
+  return value ~= "" and printable.text(value) or nil
 end
 
 local function device_of(devices, labels)
   local key = (labels.UUID or labels.uuid or labels.gpu or "?") .. "/" .. (labels.GPU_I_ID or "")
   local device = devices[key]
   if not device then
-    device = { index = math.tointeger(tonumber(labels.gpu)), uuid = labels.UUID or labels.uuid, model = labels.modelName,
-      gpu_instance = labels.GPU_I_ID, processes = {}, lost = false }
+    device = { index = math.tointeger(tonumber(labels.gpu)), uuid = label(labels, "UUID") or label(labels, "uuid"),
+      model = label(labels, "modelName"), gpu_instance = label(labels, "GPU_I_ID"), processes = {}, lost = false }
     devices[key] = device
     devices[#devices + 1] = device
   end
@@ -48,12 +50,22 @@ end
 local function note(devices, name, labels, value)
   local field = fields[name]
   if not field or value ~= value or value == math.huge or value == -math.huge then return end -- what is not known is left out
-  local device = device_of(devices, labels)
-  device[field[1]] = field[2] and math.tointeger(value * field[2] // 1) or math.tointeger(value) or value
+  local number = field[2] and value * field[2] // 1 or value
+  local integer = math.tointeger(number)
+  if field.whole and not integer then return end
+  device_of(devices, labels)[field[1]] = integer or number
+end
+
+-- The driver has no use of a MIG instance, only how busy its engine was: a ratio, or with some exporters a percentage.
+local function finish_instance(device)
+  local active = device.gpu_instance and device.engine_active
+  if active and not device.utilization then device.utilization = active <= 1 and active * 100 or active end
+  device.engine_active = nil
 end
 
 local function finish(devices)
   for _, device in ipairs(devices) do
+    finish_instance(device)
     if device.memory_used and device.memory_free then
       device.memory_total = device.memory_used + device.memory_free + (device.memory_reserved or 0)
     end
@@ -95,6 +107,18 @@ function M.is_exporter(pod)
   return false
 end
 
+---Which of two exporter pods of one node to read: while they are replaced there is an old one and a new one.
+---@param a table|nil
+---@param b table
+---@return table
+---Example: `sources.better(nil, pod)` is `pod`. Raises nothing.
+function M.better(a, b)
+  local function rank(pod)
+    return ((pod.status or {}).phase == "Running" and 2 or 0) + (pod.metadata.deletionTimestamp and 0 or 1)
+  end
+  return a and rank(a) > rank(b) and a or b
+end
+
 local function port_of(pod, opts)
   if opts.port then return opts.port end
   local first
@@ -117,7 +141,7 @@ local function get(url)
   local reply = errors.check(require("eirun.target").http():request { url = url, timeout = 60, connect_timeout = 5, max_body = LARGEST })
   if reply.status ~= 200 then
     errors.raise(reply.status == 401 and "denied" or reply.status == 403 and "denied" or "network",
-      ("%s answered %d: %s"):format(url, reply.status, require("eirun.http").excerpt(reply.body)))
+      ("%s answered %d: %s"):format(url:match "^[^?]*", reply.status, require("eirun.http").excerpt(reply.body)))
   end
   return reply.body
 end
@@ -162,7 +186,7 @@ local function try(way, deadline)
   if errors.is(text, "cancelled") then error(text, 0) end
   local err = errors.from(text)
   if err.kind == "timeout" and not err.status then return nil, ("no answer within %g s"):format(deadline) end
-  return nil, errors.text(err)
+  return nil, printable.text(errors.text(err))
 end
 
 -- One node: its devices, or why not. Once the proxy was refused to this user it is not asked for every other node.
@@ -211,15 +235,36 @@ local function metric_names()
   return names
 end
 
-local node_labels = { "Hostname", "node", "kubernetes_node", "node_name", "nodename", "instance" }
+local node_labels = { "Hostname", "node", "kubernetes_node", "node_name", "nodename", "instance", "pod" }
 
--- The node that a series is about: by its name, or by its address.
+-- The node that a series is about: by its name, its address, or its exporter's pod.
 local function node_of(labels, by_name)
   for _, name in ipairs(node_labels) do
-    local value = label(labels, name)
-    local found = value and (by_name[value] or by_name[value:match "^(.*):%d+$" or ""])
-    if found then return found end
+    for _, value in ipairs { labels["exported_" .. name] or "", labels[name] or "" } do
+      local found = by_name[value] or by_name[value:match "^%[?(.-)%]?:%d+$" or ""]
+      if found then return found end
+    end
   end
+end
+
+-- Names, addresses and exporters of the nodes.
+local function known_names(nodes, exporters)
+  local by_name = {}
+  for _, node in ipairs(nodes) do
+    local pod = exporters[node.name]
+    for _, name in ipairs { node.name, node.address or node.name, pod and pod.metadata.name, pod and pod.status and pod.status.podIP } do
+      by_name[name] = by_name[name] or node.name
+    end
+  end
+  return by_name
+end
+
+-- Without a pod on the GPU the series carries the exporter's own.
+local function without_exporter(devices, pod)
+  for _, device in ipairs(devices) do
+    if pod and device.pod == pod.metadata.name then device.pod, device.namespace = nil, nil end
+  end
+  return devices
 end
 
 local function vector(body)
@@ -234,19 +279,16 @@ end
 ---Asks Prometheus for the last values of all GPUs.
 ---@param url string
 ---@param nodes table[] each with name and address
+---@param exporters table<string, table> pod by node
 ---@param opts {deadline?: number}
 ---@return table<string, {devices: table[], via: string}> by node
----Example: `sources.from_prometheus("http://prometheus.monitoring:9090", nodes, {})`.
+---Example: `sources.from_prometheus("http://prometheus.monitoring:9090", nodes, {}, {})`.
 ---Raises "network", "timeout", "denied", or "invalid" for another answer.
-function M.from_prometheus(url, nodes, opts)
+function M.from_prometheus(url, nodes, exporters, opts)
   local wire = require "eirun.wire"
   local query = ('{__name__=~"%s"}'):format(table.concat(metric_names(), "|"))
   local body = task.timeout(opts.deadline or 30, get, ("%s/api/v1/query?%s"):format(url:gsub("/+$", ""), wire.query { query = query }))
-  local by_name, raw, found = {}, {}, {}
-  for _, node in ipairs(nodes) do
-    by_name[node.name] = node.name
-    if node.address then by_name[node.address] = node.name end
-  end
+  local by_name, raw, found = known_names(nodes, exporters), {}, {}
   for _, series in ipairs(vector(body)) do
     local labels = type(series.metric) == "table" and series.metric or {}
     local node = node_of(labels, by_name)
@@ -256,7 +298,9 @@ function M.from_prometheus(url, nodes, opts)
       note(raw[node], labels.__name__, labels, value + 0.0)
     end
   end
-  for name, devices in pairs(raw) do found[name] = { devices = finish(devices), via = "Prometheus" } end
+  for name, devices in pairs(raw) do
+    found[name] = { devices = without_exporter(finish(devices), exporters[name]), via = "Prometheus" }
+  end
   return found
 end
 

@@ -13,6 +13,11 @@ function term.isatty(fd) end
 ---@return integer
 function term.width(fd) end
 
+---Rows of the terminal; nothing where there is none, or it does not know.
+---@param fd? integer default 1
+---@return integer|nil
+function term.height(fd) end
+
 ---Writes everything, waiting where the terminal or pipe is full.
 ---Example: `term.write(2, "eirun: no such file\n")`
 ---@param fd integer

@@ -24,6 +24,12 @@ local function percent(used)
   return used and used.utilization and ("%.0f"):format(used.utilization) or "n/a"
 end
 
+-- Given and in all: of shared memory, or of MIG instances.
+local function share(node)
+  local part = node.share or node.mig
+  return part and ("%s/%d%s"):format(shown(part.allocated), part.total, node.mig and " MIG" or "") or "-"
+end
+
 local node_columns = {
   { "NODE", function(n) return n.name end },
   { "STATE", function(n) return n.state end },
@@ -33,7 +39,7 @@ local node_columns = {
   { "GPUS", function(n) return gpus(n.gpus) end },
   { "ALLOCATABLE", function(n) return gpus(n.allocatable) end },
   { "ALLOCATED", function(n) return gpus(n.allocated) end },
-  { "SHARE", function(n) return n.share and n.share.allocated .. "/" .. n.share.total or "-" end },
+  { "SHARE", share },
   { "USED%", function(n) return percent(n.used) end },
   { "MEMORY GiB", function(n) return memory(n.used) end },
   { "PRICE/h", function(n) return shown(n.price, "%.2f") end },
@@ -57,19 +63,32 @@ local csv_columns = {
   { "memory_total_gib", function(n) return gib(n.used and n.used.memory_total) end },
   { "price_hour", function(n) return shown(n.price, "%.2f") end },
   { "idle_cost_hour", function(n) return shown(n.idle_cost, "%.2f") end },
+  { "mig_total", function(n) return shown(n.mig and n.mig.total) end },
+  { "mig_allocated", function(n) return shown(n.mig and n.mig.allocated) end },
 }
+
+local function given(job)
+  return gpus(job.allocated) .. (job.mig > 0 and (" + %d MIG"):format(job.mig) or "")
+end
+
+local function places(list)
+  return #list > 0 and table.concat(list, ",") or "n/a"
+end
 
 local job_columns = {
   { "JOB", function(j) return j.namespace .. "/" .. j.name .. (j.version and ":" .. j.version or "") end },
   { "KIND", function(j) return j.kind end },
   { "PODS", function(j) return tostring(j.pods) .. (j.pending > 0 and (" (%d waiting)"):format(j.pending) or "") end },
-  { "ALLOCATED", function(j) return gpus(j.allocated) end },
+  { "ALLOCATED", given },
   { "USED%", function(j) return percent(j.used) end },
   { "MEMORY GiB", function(j) return memory(j.used) end },
   { "NODES", function(j) return tostring(j.nodes) end },
+  { "ZONE", function(j) return places(j.zones) end },
+  { "MODEL", function(j) return places(j.models) end },
   { "SPOT", function(j) return tostring(j.spot) end },
   { "ON-DEMAND", function(j) return tostring(j.on_demand) end },
   { "PRICE/h", function(j) return shown(j.price, "%.2f") end },
+  { "IDLE/h", function(j) return shown(j.idle_cost, "%.2f") end },
 }
 
 local device_columns = {
@@ -100,6 +119,7 @@ local function total_line(view)
   local total = view.total
   local parts = { ("%d GPU%s, %d allocatable, %s allocated, %s free"):format(total.gpus, total.gpus == 1 and "" or "s", total.allocatable,
     gpus(total.allocated), gpus(total.free)) }
+  if total.mig then parts[#parts + 1] = ("%s of %d MIG instances allocated"):format(shown(total.mig.allocated), total.mig.total) end
   if total.utilization then parts[#parts + 1] = ("%.0f%% used, %s GiB"):format(total.utilization, memory(total)) end
   if total.price then
     parts[#parts + 1] = ("%.2f %s an hour, %.2f of it idle"):format(total.price, view.currency or "", total.idle_cost or 0)
@@ -132,10 +152,10 @@ local function as_text(view, wide)
   return table.concat(parts, "\n")
 end
 
-local function as_csv(view)
+local function as_csv(view, with_head)
   local lines, head = {}, {}
   for i, column in ipairs(csv_columns) do head[i] = column[1] end
-  lines[1] = table.concat(head, ",")
+  lines[1] = with_head and table.concat(head, ",") or nil
   for _, node in ipairs(view.nodes) do
     local row = {}
     for i, column in ipairs(csv_columns) do
@@ -144,7 +164,7 @@ local function as_csv(view)
     end
     lines[#lines + 1] = table.concat(row, ",")
   end
-  return table.concat(lines, "\n") .. "\n"
+  return table.concat(lines, "\n") .. (#lines > 0 and "\n" or "")
 end
 
 local function as_json(view)
@@ -155,23 +175,32 @@ local function as_json(view)
     json.array(node.pods)
     for _, device in ipairs(node.devices) do device.processes = nil end
   end
+  for _, job in ipairs(view.jobs) do
+    json.array(job.zones)
+    json.array(job.models)
+  end
   for _, one in ipairs(view.findings) do json.array(one.pods) end
   return json.encode(view) .. "\n"
 end
 
-local function show(view, options)
-  local term = require "eirun.core.term"
+local function show(view, options, round, live)
   if options.output == "json" then return gpu_cli.say(as_json(view)) end
-  gpu_cli.say(options.output == "csv" and as_csv(view) or as_text(view, options.output == "wide"))
-  for _, note in ipairs(view.notes) do term.write(2, "eirun: " .. note .. "\n") end
+  local text, notes = options.output == "csv" and as_csv(view, round == 1) or as_text(view, options.output == "wide"), {}
+  for i, note in ipairs(view.notes) do notes[i] = "eirun: " .. note .. "\n" end
+  if live then return gpu_cli.draw(text .. "\n" .. table.concat(notes), true) end
+  gpu_cli.say(text)
+  require("eirun.core.term").write(2, table.concat(notes))
 end
 
 local function check(options)
   local source = options.source
   local known = { auto = true, proxy = true, direct = true, none = true }
-  if source and not known[source] and not source:find "^https?://" then
+  if source and not known[source] and not source:find "^https?://[^/]" then
     require("eirun.errors").raise("invalid", ("--source is auto, proxy, direct, none or a URL, not '%s'"):format(source),
       { code = "usage" })
+  end
+  if options.port and (options.port < 1 or options.port > 65535) then
+    require("eirun.errors").raise("invalid", "--port wants a number from 1 to 65535", { code = "usage" })
   end
   if options.parallel and options.parallel < 1 then
     require("eirun.errors").raise("invalid", "--parallel wants a number from 1 on", { code = "usage" })
@@ -189,11 +218,13 @@ end
 ---@return integer exit_code
 function M.run(options, words)
   gpu_cli.check(options, words, 0)
+  gpu_cli.check_count(options)
   check(options)
   local pause, deadline = gpu_cli.seconds(options, "watch", 1), gpu_cli.seconds(options, "deadline", 5)
   local k8s, session <close> = require("eirun.cli.kube.face").connect(options) -- luacheck: ignore 211 (it is closed)
   local again, round = options.watch and (options.count or math.huge) or 1, 0
-  local live = again > 1 and require("eirun.core.term").isatty(1)
+  local data = options.output == "json" or options.output == "csv"
+  local live = again > 1 and not data and require("eirun.core.term").isatty(1)
   local view
   repeat
     if round > 0 then require("eirun.task").sleep(pause) end
@@ -201,8 +232,7 @@ function M.run(options, words)
     view = require("eirun.gpu").cluster(k8s, { source = options.source ~= "auto" and options.source or nil, port = options.port,
       deadline = deadline, parallel = options.parallel })
     keep_jobs_of(view, options.namespace)
-    if live then gpu_cli.say "\27[H\27[J" end
-    show(view, options)
+    show(view, options, round, live)
   until round >= again
   return options.check and gpu_cli.verdict(view.findings) or 0
 end

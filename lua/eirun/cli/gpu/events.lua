@@ -40,17 +40,26 @@ local function kinds_of(options)
   return list
 end
 
+-- Without a driver, or one that tells events, there is nothing to wait for: said, and no error unless it was asked for.
+local function listen(options)
+  local errors, term = require "eirun.errors", require "eirun.core.term"
+  local ok, events = pcall(require("eirun.gpu").events, { kinds = kinds_of(options) })
+  if not ok and (options.require or not errors.is(events, "not_found")) then error(events, 0) end
+  term.write(2, ok and ("listening to %d GPU%s\n"):format(events.devices, events.devices == 1 and "" or "s")
+    or "eirun: " .. errors.text(events) .. "\n")
+  return ok and events or nil
+end
+
 ---@param options table
 ---@param words string[]
 ---@return integer exit_code
 function M.run(options, words)
   gpu_cli.check(options, words, 0)
-  local task, term = require "eirun.task", require "eirun.core.term"
-  local kinds, seconds = kinds_of(options), gpu_cli.seconds(options, "for")
-  local events <close> = require("eirun.gpu").events { kinds = kinds }
-  term.write(2, ("listening to %d GPU%s\n"):format(events.devices, events.devices == 1 and "" or "s"))
-  local wire, write = require "eirun.wire", line[options.output or "text"]
+  local task, seconds = require "eirun.task", gpu_cli.seconds(options, "for")
+  local events <close> = listen(options)
   if options.output == "csv" then gpu_cli.say("time, kind, gpu, uuid, xid, text\n") end
+  if not events then return 0 end
+  local wire, write = require "eirun.wire", line[options.output or "text"]
   local ends, left = seconds and task.now() + seconds, options.count or math.huge
   while left > 0 and not (ends and task.now() >= ends) do
     local event = events:next(ends and math.max(0.001, ends - task.now()))

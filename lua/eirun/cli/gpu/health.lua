@@ -4,23 +4,24 @@ local gpu_cli = require "eirun.cli.gpu"
 
 local M = {}
 
--- Listens for a while: what came, and how the GPUs looked before.
-local function listen(gpu, seconds, opts)
-  local task, term = require "eirun.task", require "eirun.core.term"
-  local before, list = gpu.snapshot(opts), {}
-  local ok, events = pcall(gpu.events)
-  if not ok then
-    if require("eirun.errors").is(events, "cancelled") then error(events, 0) end
-    term.write(2, "eirun: no events are told here: " .. require("eirun.errors").text(events) .. "\n")
-    task.sleep(seconds)
-    return list, before
-  end
-  local ends <const> = task.now() + seconds
+local function gather(gpu, ends, list)
+  local task = require "eirun.task"
+  local events <close> = gpu.events()
   while task.now() < ends do
     local event = events:next(math.max(0.001, ends - task.now()))
     if event then list[#list + 1] = event end
   end
-  events:close()
+end
+
+-- Listens for a while: what came, and how the GPUs looked before. A driver that tells no events any more is judged by its looks.
+local function listen(gpu, seconds, opts)
+  local errors, task = require "eirun.errors", require "eirun.task"
+  local before, list, ends = gpu.snapshot(opts), {}, task.now() + seconds
+  local ok, err = pcall(gather, gpu, ends, list)
+  if ok then return list, before end
+  if errors.is(err, "cancelled") then error(err, 0) end
+  require("eirun.core.term").write(2, "eirun: no events are told here: " .. errors.text(errors.from(err)) .. "\n")
+  if task.now() < ends then task.sleep(ends - task.now()) end
   return list, before
 end
 

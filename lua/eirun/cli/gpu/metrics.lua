@@ -42,13 +42,21 @@ local function answer(req, opts, known)
 end
 
 -- The last XID of each GPU, as long as the driver tells them; dcgm-exporter shows 0 before the first one.
-local function note_xids(xids)
-  local ok, events = pcall(require("eirun.gpu").events, { kinds = { "xid" } })
-  if not ok then return end
+local function listen_for_xids(xids)
+  local events <close> = require("eirun.gpu").events { kinds = { "xid" } }
   for index = 0, events.devices - 1 do xids[index] = 0 end
   for event in events:each() do
     if event.index then xids[event.index] = event.xid end
   end
+end
+
+-- Without them the metrics are served all the same; those that were told stay.
+local function note_xids(xids)
+  local errors = require "eirun.errors"
+  local ok, err = pcall(listen_for_xids, xids)
+  if ok then return end
+  if errors.is(err, "cancelled") then error(err, 0) end
+  require("eirun.core.term").write(2, "eirun: no XIDs are told here: " .. errors.text(errors.from(err)) .. "\n")
 end
 
 local function serve(where, opts)

@@ -45,12 +45,14 @@ local function power(device)
   return shown(device.power, "%.0f") .. "/" .. shown(device.power_limit, "%.0f")
 end
 
+local function name_of(device)
+  if device.lost then return device.name and "lost: " .. device.name or "lost" end
+  return device.name or device.unreadable or "n/a"
+end
+
 local list_columns = {
   { "GPU", function(device) return tostring(device.index) end },
-  { "NAME", function(device)
-    if device.lost then return device.name and "lost: " .. device.name or "lost" end
-    return device.name or device.unreadable or "n/a"
-  end },
+  { "NAME", name_of },
   { "UTIL%", function(device) return shown(device.utilization_gpu) end },
   { "MEMORY GiB", memory },
   { "TEMP", function(device) return shown(device.temperature) end },
@@ -195,7 +197,7 @@ end
 local function process_row(process, wide)
   local function id(text) return text and (wide and text or text:sub(1, 12)) or "-" end
   return { tostring(process.gpu), tostring(process.pid), process.type, shown(process.memory and mib(process.memory)),
-    shown(process.sm), shown(process.memory_utilization), id(process.container), process.pod or "-", (process.name:gsub("%c", "?")) }
+    shown(process.sm), shown(process.memory_utilization), id(process.container), process.pod or "-", process.name }
 end
 
 local function show_processes(look, options, round)
@@ -281,6 +283,7 @@ local function show_topology(look, options)
   local rows = topology_rows(look)
   if options.output == "csv" then
     rows[1][1] = "gpu"
+    if options.noheader then table.remove(rows, 1) end
     return lines_of(rows)
   end
   local links = options.output == "wide" and nvlink_rows(look) or {}
@@ -289,19 +292,24 @@ end
 
 local HISTORY = 60
 
-local function top_line(device, chart, show)
+-- What stands beside the curve takes some 60 columns.
+local function curve(device, chart, show)
+  local width = math.max(8, math.min(30, show.width - 62))
   local past = device.history
-  local line = chart.sparkline(past, 30, { unicode = show.unicode, high = 100 })
-  return ("GPU %d  %s  %3s%%  %s  %s GiB  %s C  %s W\n"):format(device.index, line,
-    shown(device.utilization_gpu), device.name or "n/a", memory(device), shown(device.temperature), power(device))
+  return (" "):rep(width - #past) .. chart.sparkline(past, width, { unicode = show.unicode, high = 100 })
+end
+
+local function top_line(device, chart, show)
+  return ("GPU %-2d  %s  %3s%%  %s  %s GiB  %s C  %s W\n"):format(device.index, curve(device, chart, show),
+    shown(device.utilization_gpu), name_of(device), memory(device), shown(device.temperature), power(device))
 end
 
 local function top_view(options)
   if options.output == "csv" or options.output == "json" then return show_list end
   local chart = require "eirun.chart"
-  local show, past = chart.terminal(1), {}
+  local past = {}
   return function(look)
-    local text = { heading(look) }
+    local text, show = { heading(look) }, chart.terminal(1) -- its size may have changed
     for _, device in ipairs(look.devices) do
       local key = device.uuid or device.index
       past[key] = past[key] or {}
