@@ -353,7 +353,8 @@ t.test("no_test_at_all_is_a_failure_that_says_why", function()
     dir.path .. "/test_a.lua", dir.path .. "/test_b.lua"))
   assert(fs.remove(dir.path .. "/test_a.lua"))
   result = eirun("test", dir.path)
-  t.eq({ result.code, result.stdout }, { 1, ("no tests: %s holds no file test_*.lua with one\n0 passed, 0 failed, 0 skipped\n"):format(dir.path) })
+  t.eq({ result.code, result.stdout },
+    { 1, ("no tests: %s holds no file test_*.lua with one\n0 passed, 0 failed, 0 skipped\n"):format(dir.path) })
 end)
 
 t.test("the_version_names_what_the_program_is_built_with", function()
