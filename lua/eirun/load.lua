@@ -18,6 +18,10 @@ local function above_zero(value)
   if not (value > 0 and value < math.huge) then return "must be a number above 0" end
 end
 
+local function not_too_short(value)
+  if not (value >= 0.001 and value < math.huge) then return "must be a finite number of at least 0.001 seconds" end
+end
+
 local function is_window(value)
   local from, to = value.from or 0, value.to or math.huge
   if not (from >= 0 and to > from) then return "must have 0 <= from < to, in seconds of the plan" end
@@ -39,7 +43,7 @@ local rules = {
   threads = { type = "integer", min = 0, max = 256 },
   arrivals = { type = "string", one_of = { even = true, poisson = true } },
   seed = { type = "integer" },
-  timeout = { type = "number", check = above_zero },
+  timeout = { type = "number", check = not_too_short },
   max_connections = { type = "integer", min = 1, max = 1000000 },
   max_requests = { type = "integer", min = 1 },
   max_seconds = { type = "number", check = above_zero },
@@ -438,10 +442,11 @@ end
 ---Finds the highest rate at which the thresholds hold.
 ---@param opts table as eirun.load.run's, without plan, connections and window, and with: `thresholds`; `low` (default 10, or what can be
 ---judged) and `high` (default 100000) requests a second; `seconds` of each trial (10); `pause` between trials (1); `precision`, the share
----that the answer may be off (0.05); `tried`, called with each trial
----@return {rate: number, breaks_at?: number, limited: boolean, by_generator?: string, trials: table[]} rate is 0 when even `low` breaks
---- them; it has held twice, or by far; breaks_at: the lowest rate that did not hold; limited: `high` still holds; by_generator: the last
---- rate broke because requests could not be sent in time, so the limit is not the server's
+---that the answer may be off (0.05); `tried`, called with each trial; `stopped`, which gets what was found when a cancel ends the search
+---@return {rate: number, breaks_at?: number, limited: boolean, stopped?: boolean, by_generator?: string, trials: table[]} rate is 0 when
+--- even `low` breaks them; it has held twice, or by far; breaks_at: the lowest rate that did not hold; limited: `high` still holds;
+--- stopped: a cancel came first; by_generator: the last rate broke because requests could not be sent in time, so the limit is not the
+--- server's
 ---Example: `load.find_max({ url = url, thresholds = { "p99<200ms", "errors<0.1%" } }).rate`. Raises as eirun.load.run does, and kind
 ---"invalid" when a trial has too few requests to judge.
 function M.find_max(opts)

@@ -268,7 +268,7 @@ static enum er_status allow_files(struct er_load_config *config, struct er_error
         choose_limit(config, files);
     }
     if (files != RLIM_INFINITY && config->max_connections + 16 > files) {
-        return er_fail(err, ER_QUOTA, "max_connections is %zu but this process may open %llu files",
+        return er_fail(err, ER_QUOTA, "max_connections is %zu but this process may open %llu files (ulimit -n)",
                        config->max_connections, (unsigned long long)files);
     }
     return ER_OK;

@@ -222,6 +222,18 @@ void er_load_never_sent(struct er_load_worker *worker, int64_t planned, size_t t
     record(worker, NULL, planned, target, outcome, text);
 }
 
+// Its time-out is over before it could leave: by whose fault?
+void er_load_too_late(struct er_load_worker *worker, size_t target) {
+    bool capped = !worker->hungry && worker->full_at >= worker->due;
+    er_load_begin_stats(worker, worker->due, target);
+    worker->unsent++;
+    worker->capped += capped;
+    er_load_never_sent(worker, worker->due, target, ER_LOAD_TIMEOUT,
+                       worker->hungry ? "it was not made within its time-out"
+                       : capped       ? "no connection was free within the time-out"
+                                      : "this machine did not get to send it within its time-out");
+}
+
 static bool loops(const struct er_load_worker *worker) {
     return worker->config.closed && worker->phase == ER_LOAD_RUNNING && !worker->delegated;
 }

@@ -394,24 +394,12 @@ static void fill_loop(struct er_load_worker *worker, int64_t now) {
     }
 }
 
-// Its time-out is over before it could leave: by whose fault?
-static void give_up_unsent(struct er_load_worker *worker, size_t target) {
-    bool capped = !worker->hungry && worker->full_at >= worker->due;
-    er_load_begin_stats(worker, worker->due, target);
-    worker->unsent++;
-    worker->capped += capped;
-    er_load_never_sent(worker, worker->due, target, ER_LOAD_TIMEOUT,
-                       worker->hungry ? "it was not made within its time-out"
-                       : capped       ? "no connection was free within the time-out"
-                                      : "this machine did not get to send it within its time-out");
-}
-
 // False when the request must wait for a connection, or for one who makes it.
 static bool send_due(struct er_load_worker *worker, int64_t now) {
     uint64_t index = worker->cursor.index - 1;
     size_t target = target_of_turn(worker, index);
     if (now - worker->due >= worker->config.timeout) {
-        give_up_unsent(worker, target);
+        er_load_too_late(worker, target);
         return true;
     }
     struct er_load_request own;

@@ -239,6 +239,8 @@ void er_load_drop_in_flight(struct er_load_worker *worker, struct er_load_call *
 // A request that found no connection.
 void er_load_never_sent(struct er_load_worker *worker, int64_t planned, size_t target, enum er_load_outcome outcome,
                         const char *text);
+// The request that is due has not left within its time-out.
+void er_load_too_late(struct er_load_worker *worker, size_t target);
 // The call is over; `text` (may be NULL) explains a failure. The connection is no longer busy with it.
 void er_load_end(struct er_load_call *call, enum er_load_outcome outcome, const char *text);
 // The answer is in: judged, sampled, and over.

@@ -75,15 +75,24 @@ t.test("columns_may_be_named_and_quoted", function()
   t.match(t.err("invalid", read, text).message, "no column looks like a time")
 end)
 
+t.test("blanks_around_a_columns_name_are_none_of_it", function()
+  t.eq(round(read("time_s , qps\n0, 4\n10, 6\n").pieces[2]), { 6.0, 6.0, 10.0 })
+end)
+
 t.test("a_malformed_line_is_named_by_file_line_and_column", function()
   local cases = {
     { "time_s,rate_rps\n0,10\n600,abc\n", 3, 5, "'abc' is not a number" }, { "time_s,rate_rps\n0,-1\n", 2, 3, "not a number from 0" },
     { "time_s,rate_rps\n0,nan\n", 2, 3, "not a number" }, { "time_s,rate_rps\n0,10\n\n600\n", 4, 1, "1 fields where the header has 2" },
     { "time_s,rate_rps\n10,1\n5,1\n", 3, 1, "before that of the line above" }, { "timestamp\n2014-13\n", 2, 1, "'2014%-13' is not a time" },
+    { "timestamp\n2023-02-29 10:00:00\n", 2, 1, "'2023%-02%-29 10:00:00' is not a time" },
+    { "timestamp\n2024-02-29 10:00:00\n2024-02-29 24:00:01\n", 3, 1, "is not a time" },
+    { "time_s,qps\n0,1\n10,1\n10,2\n", 4, 1, "its time is that of the line above" },
+    { "time_s,size\n0,67108865\n", 2, 3, "more than 64 MiB", { size = "size" } },
+    { "time_s,weight\n0,1\n1,1e11\n", 3, 3, "over 50000000 requests", { weight = "weight" } },
     { 'time_s,rate_rps\n0,"1\n', 2, 3, "has no end" }, { 'time_s,rate_rps\n0,"1"2\n', 2, 6, "expected a comma" },
   }
   for _, case in ipairs(cases) do
-    local err = t.err("invalid", read, case[1])
+    local err = t.err("invalid", read, case[1], case[5])
     t.match(err.message, "trace.csv:" .. case[2] .. ":" .. case[3] .. ": ")
     t.match(err.message, case[4])
   end

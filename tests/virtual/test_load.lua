@@ -406,6 +406,7 @@ t.test("nonsense_is_refused_before_the_first_request", function()
   invalid({ url = "http://u:p@x/" }, "no readable host")
   invalid({ window = { from = 5, to = 2 } }, "0 <= from < to")
   invalid({ window = { from = 5 } }, "after the plan's end")
+  invalid({ timeout = 0.0005 }, "timeout must be a finite number of at least 0.001")
   invalid({ headers = { ["X Y"] = "1" } }, "not a token")
   invalid({ headers = { X = "1\r\nY: 2" } }, "holds a line end")
 end)
@@ -414,4 +415,9 @@ t.test("nobody_listening_is_told_before_the_first_request", function()
   local err = t.err("network", load.run, { url = "http://x/", connect_to = "unix:/tmp/nobody-listens-here.sock", plan = { hold(1, 1) } })
   t.match(tostring(err), "cannot load http://x/: cannot connect")
   t.err("denied", load.run, { url = "http://203.0.113.9/", plan = { hold(1, 1) } })
+  local elsewhere = { url = "http://127.0.0.1/", connect_to = "203.0.113.9:80", plan = { hold(1, 1) } }
+  t.match(tostring(t.err("denied", load.run, elsewhere)), "203.0.113.9 is a public address")
+  for _, host in ipairs { "0.0.0.0", "[::]", "[::ffff:127.0.0.1]" } do -- this machine, and nobody listens
+    t.err("network", load.run, { url = "http://" .. host .. ":1/", plan = { hold(1, 1) } })
+  end
 end)

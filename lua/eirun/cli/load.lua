@@ -121,6 +121,34 @@ local function trace_phase(options)
   return phase
 end
 
+-- What goes with something that was not given would be passed over in silence.
+local companions = {
+  { "trace", "speed", "scale", "part", "column", "interval" },
+  { "sandbox", "clock" },
+  { "threshold", "abort_after" },
+}
+local not_with = {
+  connections = { "arrivals", "seed", "dry_run" },
+  plan = { "duration" },
+  trace = { "duration" },
+  find_max = { "rate", "plan", "trace", "connections", "threshold", "window", "warmup", "abort_after", "report", "hdr_log", "junit",
+    "dry_run" },
+}
+
+local function check_together(options)
+  local function option(key) return "--" .. key:gsub("_", "-") end
+  for _, group in ipairs(companions) do
+    for i = 2, #group do
+      if options[group[i]] and not options[group[1]] then usage(("%s goes with %s"):format(option(group[i]), option(group[1]))) end
+    end
+  end
+  for key, others in pairs(not_with) do
+    for _, other in ipairs(options[key] and others or {}) do
+      if options[other] then usage(("%s does not go with %s"):format(option(other), option(key))) end
+    end
+  end
+end
+
 local function plan_of(options)
   local given = (options.plan and 1 or 0) + (options.trace and 1 or 0) + (options.rate and 1 or 0)
   if options.connections and given == 0 then return nil end
@@ -230,6 +258,20 @@ local function live_view(options)
   return progress, function() term.write(2, "\r\27[K") end
 end
 
+local file_options = { "report", "hdr_log", "junit" }
+
+-- What cannot be written is told before the run, not after it.
+local function check_files(options)
+  local fs = require "eirun.core.fs"
+  for _, key in ipairs(file_options) do
+    local folder = options[key] and (options[key]:match "^(.*)/[^/]*$" or ".")
+    local found = folder and (fs.stat(folder == "" and "/" or folder) or {})
+    if found and found.type ~= "directory" then
+      usage(("--%s %s: there is no folder %s"):format((key:gsub("_", "-")), options[key], folder))
+    end
+  end
+end
+
 local function write_files(result, options)
   local errors, fs, output = require "eirun.errors", require "eirun.core.fs", require "eirun.load.output"
   local function write(path, text) errors.check(fs.write(path, text, { mode = 420 })) end
@@ -245,11 +287,10 @@ local function tell(result, options)
   elseif not (options.quiet and result.ok) then
     term.write(1, output.text(result, not options.quiet and require("eirun.chart").terminal(1) or nil))
   end
-  write_files(result, options)
+  require("eirun.task").shield(60, write_files, result, options) -- a Ctrl-C that ended the run does not take its files
 end
 
 local function show_plan(opts)
-  if not opts.plan then usage "a closed loop has no plan to show" end
   local phases, term = require "eirun.load.phases", require "eirun.core.term"
   local chart = require "eirun.chart"
   local plan, points = phases.expand(opts.plan), {}
@@ -276,27 +317,34 @@ local function tell_trial(trial)
     threshold.show_seconds(trial.p99), trial.errors * 100, trial.reason and "  " .. trial.reason or ""))
 end
 
-local function find_max(opts, options)
-  opts.thresholds, opts.seconds = list_of(options.find_max), duration(options.duration)
-  if #opts.thresholds == 0 then usage "--find-max wants thresholds, as 'p99<200ms,errors<0.1%'" end
-  opts.duration, opts.window, opts.abort_after = nil, nil, nil
-  if not options.quiet then opts.tried = tell_trial end
-  local found = require("eirun.load").find_max(opts)
+local function tell_found(found, options)
   local term = require "eirun.core.term"
   if options.json then
     term.write(1, require("eirun.core.json").encode(found) .. "\n")
-  else
-    local beyond = found.limited and ", the most that was tried" or found.breaks_at and (", %.4g do not"):format(found.breaks_at) or ""
-    term.write(1, ("%.4g requests a second hold%s\n"):format(found.rate, beyond))
-    if found.by_generator then term.write(1, ("the limit is this machine's, not the server's: %s\n"):format(found.by_generator)) end
+    return
   end
+  local beyond = found.limited and ", the most that was tried" or found.breaks_at and (", %.4g do not"):format(found.breaks_at) or ""
+  local so_far = found.stopped and " (it was interrupted: so far, not tried again)" or ""
+  term.write(1, ("%.4g requests a second hold%s%s\n"):format(found.rate, beyond, so_far))
+  if found.by_generator then term.write(1, ("the limit is this machine's, not the server's: %s\n"):format(found.by_generator)) end
+end
+
+local function find_max(opts, options)
+  opts.thresholds, opts.seconds = list_of(options.find_max), duration(options.duration)
+  if #opts.thresholds == 0 then usage "--find-max wants thresholds, as 'p99<200ms,errors<0.1%'" end
+  opts.duration = nil
+  if not options.quiet then opts.tried = tell_trial end
+  opts.stopped = function(found) tell_found(found, options) end
+  local found = require("eirun.load").find_max(opts)
+  tell_found(found, options)
   return found.rate > 0 and 0 or 4
 end
 
 local function read_run(path)
   local fs, json, errors = require "eirun.core.fs", require "eirun.core.json", require "eirun.errors"
   local run, err = json.decode(errors.check(fs.read(path)))
-  if type(run) ~= "table" or not run.series or not run.window then
+  local whole = type(run) == "table" and type(run.series) == "table" and type(run.window) == "table"
+  if not (whole and type(run.window.latency) == "table" and run.window.requests and run.window.error_total) then
     errors.raise("invalid", ("'%s' is not what `eirun load --json` writes"):format(path), { cause = err })
   end
   return run
@@ -332,6 +380,8 @@ function M.run(options, words)
   local url = words[1] or usage "load what? give a URL"
   if url == "compare" then return compare(options, words) end
   local opts = before_start(load_options, words, options)
+  before_start(check_together, options)
+  check_files(options)
   if options.dry_run then return before_start(show_plan, opts) end
   local session <close> = options.sandbox and open_sandbox(options) or nil -- luacheck: ignore
   if options.find_max then return before_start(find_max, opts, options) end

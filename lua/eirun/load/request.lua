@@ -38,8 +38,11 @@ function M.parse_url(url)
   return { scheme = scheme, host = host, port = port, authority = authority, path = path }
 end
 
--- Addresses that belong to this machine or to a private network: RFC 1918, 6598, 3927, 4193, 4291.
+-- Addresses that belong to this machine or to a private network: RFC 1918, 6598, 3927, 4193, 4291. Connecting to the address that
+-- names none leads to this machine.
 local function is_private(address)
+  address = address:lower():match "^::ffff:(%d+%.%d+%.%d+%.%d+)$" or address
+  if address == "0.0.0.0" or address == "::" then return true end
   local a, b = address:match("^(%d+)%.(%d+)%.")
   a, b = tonumber(a), tonumber(b)
   if a then
@@ -67,7 +70,9 @@ local function place_of(opts, target)
   if not port or port < 1 or port > 65535 then
     spec.fail("load.run", ("connect_to '%s' is neither unix:/path nor address:port"):format(opts.connect_to))
   end
-  return errors.check(core_load.resolve(host, port))
+  local place = errors.check(core_load.resolve(host, port))
+  place.host = host:lower()
+  return place
 end
 
 local function all_private(addresses)
@@ -84,9 +89,11 @@ end
 function M.locate(opts, target)
   local place = place_of(opts, target)
   target.unix, target.addresses, target.port = place.unix, place.addresses, place.port
-  if not place.routed and not place.unix and not all_private(place.addresses) and not allowed(opts.allow, target.host) then
-    errors.raise("denied", ("%s is a public address: a load test needs an allowance for it"):format(target.host),
-      { code = "guard", hint = ("where it is yours to load, say allow = { \"%s\" }, or --allow %s"):format(target.host, target.host) })
+  local ours = place.routed or place.unix or all_private(place.addresses)
+  local host = place.host or target.host
+  if not ours and not allowed(opts.allow, target.host) and not allowed(opts.allow, host) then
+    errors.raise("denied", ("%s is a public address: a load test needs an allowance for it"):format(host),
+      { code = "guard", hint = ("where it is yours to load, say allow = { \"%s\" }, or --allow %s"):format(host, host) })
   end
 end
 

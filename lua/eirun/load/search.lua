@@ -17,7 +17,7 @@ local rules = {
   thresholds = { type = "list", required = true },
   low = { type = "number", check = above_zero }, high = { type = "number", check = above_zero },
   seconds = { type = "number", check = above_zero }, pause = { type = "number", min = 0 },
-  precision = { type = "number", check = above_zero }, tried = { type = "function" },
+  precision = { type = "number", check = above_zero }, tried = { type = "function" }, stopped = { type = "function" },
 }
 
 local function split(opts)
@@ -105,9 +105,32 @@ local function climb(search, low, high)
   return good, high
 end
 
+local function look(search, low, high, precision)
+  local good, bad = climb(search, low, high)
+  while good and bad and bad / good > 1 + precision do
+    local middle = math.sqrt(good * bad)
+    if holds(search, middle) then good = middle else bad = middle end
+  end
+  local limited = bad == nil
+  good, bad = confirmed(search, good, bad, precision)
+  return { rate = good or 0, breaks_at = bad, limited = limited and bad == nil, by_generator = bad and search.by_generator,
+    trials = search.trials }
+end
+
+-- What most trials of each rate say when the search ends before its answer.
+local function so_far(search)
+  local votes, good, bad = {}, 0, nil
+  for _, trial in ipairs(search.trials) do votes[trial.rate] = (votes[trial.rate] or 0) + (trial.ok and 1 or -1) end
+  for rate, sum in pairs(votes) do
+    if sum > 0 and rate > good then good = rate end
+    if sum < 0 and (not bad or rate < bad) then bad = rate end
+  end
+  return { rate = good, breaks_at = bad, limited = false, stopped = true, trials = search.trials }
+end
+
 -- See eirun.load.find_max.
 ---@param opts table
----@return {rate: number, breaks_at?: number, limited: boolean, by_generator?: string, trials: table[]}
+---@return {rate: number, breaks_at?: number, limited: boolean, stopped?: boolean, by_generator?: string, trials: table[]}
 function M.find_max(opts)
   local own, rest = split(opts)
   local search = {
@@ -117,16 +140,10 @@ function M.find_max(opts)
   local low = own.low or math.max(10, math.ceil(needed / (0.9 * search.seconds)) + 1) -- fewer could not be judged
   local high, precision = own.high or math.max(100000, low), own.precision or 0.05
   if low > high then spec.fail("load.find_max", "low is above high") end
-  local good, bad = climb(search, low, high)
-  while good and bad and bad / good > 1 + precision do
-    local middle = math.sqrt(good * bad)
-    if holds(search, middle) then good = middle else bad = middle end
-  end
-  local limited = bad == nil
-  good, bad = confirmed(search, good, bad, precision)
-  return {
-    rate = good or 0, breaks_at = bad, limited = limited and bad == nil, by_generator = bad and search.by_generator, trials = search.trials,
-  }
+  local ended, found = pcall(look, search, low, high, precision)
+  if ended then return found end
+  if own.stopped and type(found) == "table" and found.kind == "cancelled" then own.stopped(so_far(search)) end
+  error(found, 0)
 end
 
 return M

@@ -5,7 +5,7 @@ local fs = require "eirun.core.fs"
 
 local M = {}
 
-local most_bytes, most_requests = 1 << 30, 50000000
+local most_bytes, most_requests, largest_body = 1 << 30, 50000000, 64 << 20
 
 -- Column names that say what they hold, in any case; the first that a file has is taken.
 local time_names = { "timestamp", "timestamp_ms", "timestamp_s", "time_s", "time_ms", "time", "arrived_at", "t" }
@@ -58,6 +58,12 @@ local function find_first(header, names)
   end
 end
 
+-- `timestamp, value` names its second column "value", not " value".
+local function named(header)
+  for i, field in ipairs(header) do header[i] = field:match "^%s*(.-)%s*$" end
+  return header
+end
+
 -- Which columns are read, and as what.
 local function choose(trace, header)
   local chosen = { header = header }
@@ -94,12 +100,20 @@ local function days(y, m, d)
   return era * 146097 + year * 365 + year // 4 - year // 100 + day - 719468
 end
 
+-- A day is one of its month when the month's first day and its length say so; second 60 is a leap second.
+local function is_date(y, m, d, hour, minute, second)
+  if m < 1 or m > 12 then return false end
+  local length = days(m == 12 and y + 1 or y, m % 12 + 1, 1) - days(y, m, 1)
+  return d >= 1 and d <= length and hour < 24 and minute < 60 and second <= 60
+end
+
 -- Whole seconds and the fraction apart: a date's seconds leave no room in a double for seven digits behind the point.
 local function read_date(text)
   local y, m, d, hour, minute, second, rest = text:match("^(%d%d%d%d)-(%d%d)-(%d%d)[ T](%d%d):(%d%d):(%d%d)(.*)$")
   if not y then return nil end
   local fraction = rest:match("^%.(%d+)Z?$")
   if not fraction and rest ~= "" and rest ~= "Z" then return nil end
+  if not is_date(tonumber(y), tonumber(m), tonumber(d), tonumber(hour), tonumber(minute), tonumber(second)) then return nil end
   local whole = days(tonumber(y), tonumber(m), tonumber(d)) * 86400 + tonumber(hour) * 3600 + tonumber(minute) * 60 + tonumber(second)
   return whole, fraction and tonumber("0." .. fraction) or 0
 end
@@ -130,8 +144,14 @@ local function read_row(trace, chosen, rows, fields, places, line)
   rows.origin = rows.origin or { whole, fraction }
   local at = (whole - rows.origin[1]) + (fraction - rows.origin[2])
   if at < (rows[#rows] or { 0 })[1] then fail(trace, line, places[chosen.time], "its time is before that of the line above") end
+  if chosen.value and rows[1] and at == rows[#rows][1] then
+    fail(trace, line, places[chosen.time], "its time is that of the line above: where a row is an interval, each has a time of its own")
+  end
   local function value_of(column) return column and read_value(trace, fields[column], line, places[column]) end
-  rows[#rows + 1] = { at, value_of(chosen.value), weight = value_of(chosen.weight), size = value_of(chosen.size) }
+  local size, weight = value_of(chosen.size), value_of(chosen.weight)
+  if size and size > largest_body then fail(trace, line, places[chosen.size], "a body of more than 64 MiB") end
+  if weight and weight > most_requests then fail(trace, line, places[chosen.weight], ("over %d requests"):format(most_requests)) end
+  rows[#rows + 1] = { at, value_of(chosen.value), weight = weight, size = size }
 end
 
 -- Lines end in LF or CR LF; the last one may have no end; empty ones are passed over.
@@ -142,7 +162,7 @@ local function read_rows(trace, text)
     content = content:gsub("\r$", "")
     if content ~= "" then
       local fields, places = split(trace, content, line)
-      if chosen then read_row(trace, chosen, rows, fields, places, line) else chosen = choose(trace, fields) end
+      if chosen then read_row(trace, chosen, rows, fields, places, line) else chosen = choose(trace, named(fields)) end
     end
   end
   if #rows == 0 then errors.raise("invalid", trace.file .. " holds no row") end
