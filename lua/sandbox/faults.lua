@@ -73,6 +73,9 @@ function Faults:add(fault)
   local ok, why = known_fields(fault)
   if not ok then return nil, why end
   if faults.kinds[fault.kind].when == "world" then
+    local check = self.checks[fault.kind]
+    why = check and check(fault)
+    if why then return nil, why end
     self.emit("fault", fault)
     return true
   end
@@ -83,6 +86,9 @@ function Faults:add(fault)
 end
 
 function Faults:clear() self.list = {} end
+
+-- Who plays a kind may say why one of them would do nothing: `check(fault)` -> text | nil.
+function Faults:check(kind, check) self.checks[kind] = check end
 
 local function matches(fault, service, action, phases)
   return (fault.service == "*" or fault.service == service) and (fault.action == "*" or fault.action == action)
@@ -188,6 +194,6 @@ function Faults:around(req, service, action, act)
   req:respond(status, headers, body)
 end
 
-function faults.new(emit) return setmetatable({ list = {}, emit = emit }, Faults) end
+function faults.new(emit) return setmetatable({ list = {}, emit = emit, checks = {} }, Faults) end
 
 return faults

@@ -128,13 +128,19 @@ local function some_node(self)
   return names[1]
 end
 
-local function note_fault(self, fault)
-  if fault.kind ~= "xid" then return end
+local function why_not(self, fault)
   local name = fault.node or some_node(self)
-  local node = self.kubelet.nodes[name or ""]
-  if not node or not node.about.gpu then
-    return self.kubelet.ctx.log("warn", "an xid for node %s, which has no GPU here", tostring(name))
-  end
+  if not name then return "no node has a job on a GPU; name one with node=" end
+  local node = self.kubelet.nodes[name]
+  if not node then return ("there is no node '%s'"):format(name) end
+  local count = node.about.gpu and node.about.gpus or 0
+  if math.type(fault.gpu or 0) == "integer" and (fault.gpu or 0) >= 0 and (fault.gpu or 0) < count then return nil end
+  return ("node '%s' has %s, and none of them is gpu %s"):format(name, count == 1 and "1 GPU" or count .. " GPUs", fault.gpu or 0)
+end
+
+local function note_fault(self, fault)
+  if fault.kind ~= "xid" or why_not(self, fault) then return end
+  local name = fault.node or some_node(self)
   self.xids[name] = self.xids[name] or {}
   self.xids[name][fault.gpu or 0] = fault.xid or 79
 end
@@ -155,6 +161,7 @@ end
 function M.start(kubelet)
   local self = { kubelet = kubelet, xids = {} }
   kubelet.ctx.service { name = "DCGM", hosts = { host }, tls = false, handle = function(req) handle(self, req) end }
+  kubelet.ctx.faults:check("xid", function(fault) return why_not(self, fault) end)
   kubelet.ctx.on("fault", function(fault) note_fault(self, fault) end)
 end
 
