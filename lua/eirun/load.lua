@@ -27,6 +27,13 @@ local function is_window(value)
   if not (from >= 0 and to > from) then return "must have 0 <= from < to, in seconds of the plan" end
 end
 
+local function is_allowance(value)
+  if value ~= true and type(value) ~= "table" then return "must be true or a list of hosts" end
+  for _, host in ipairs(type(value) == "table" and value or {}) do
+    if type(host) ~= "string" then return "must be true or a list of hosts" end
+  end
+end
+
 local rules = {
   url = { type = "string" },
   targets = { type = "list" },
@@ -68,7 +75,7 @@ local rules = {
   progress_every = { type = "number", check = above_zero },
   on_cancel = { type = "function" },
   abort_after = { type = "number", min = 0 },
-  allow = { type = "any" },
+  allow = { type = "any", check = is_allowance },
   connect_to = { type = "string" },
   ca_file = { type = "string" },
   ca_pem = { type = "string" },

@@ -409,6 +409,15 @@ t.test("nonsense_is_refused_before_the_first_request", function()
   invalid({ timeout = 0.0005 }, "timeout must be a finite number of at least 0.001")
   invalid({ headers = { ["X Y"] = "1" } }, "not a token")
   invalid({ headers = { X = "1\r\nY: 2" } }, "holds a line end")
+  invalid({ headers = { X = 1 } }, "header X must have a string or a secret, got number")
+  invalid({ headers = { { "X" } } }, "header X must have a string or a secret, got nil")
+  invalid({ headers = { "X: 1" } }, "headers%[1%] must be { name, value }")
+  invalid({ bodies = { "a", 1 } }, "bodies%[2%] must be a string")
+  invalid({ allow = "a.example.com" }, "allow must be true or a list of hosts")
+  invalid({ request = function() return { path = "/x\r\nA: b" } end }, "is not a path")
+  local many = {}
+  for i = 1, 65 do many[i] = { url = "http://127.0.0.1:1/" } end
+  t.match(tostring(t.err("invalid", load.run, { targets = many, plan = { hold(1, 1) } })), "65 targets are more than 64")
 end)
 
 t.test("nobody_listening_is_told_before_the_first_request", function()

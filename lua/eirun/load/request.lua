@@ -100,6 +100,9 @@ end
 local function header_list(headers)
   local list = {}
   for key, value in pairs(headers) do
+    if type(key) == "number" and type(value) ~= "table" then
+      spec.fail("load.run", ("headers[%d] must be { name, value }, got a %s"):format(key, type(value)))
+    end
     list[#list + 1] = type(key) == "number" and { value[1], value[2] } or { key, value }
   end
   if #headers == 0 then table.sort(list, function(a, b) return a[1] < b[1] end) end
@@ -109,6 +112,9 @@ end
 local function check_header(name, value)
   if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
     spec.fail("load.run", ("header name '%s' is not a token"):format(tostring(name)))
+  end
+  if type(value) ~= "string" and type(value) ~= "userdata" then
+    spec.fail("load.run", ("header %s must have a string or a secret, got %s"):format(name, type(value)))
   end
   if type(value) == "string" and value:find("[\r\n\0]") then spec.fail("load.run", ("header %s holds a line end"):format(name)) end
 end
@@ -179,12 +185,16 @@ function M.build(opts, target)
   if opts.bodies and #opts.bodies == 0 then spec.fail("load.run", "bodies is empty") end
   if not opts.bodies then return { one_request(opts, target, opts.body) } end
   local requests = {}
-  for i, body in ipairs(opts.bodies) do requests[i] = one_request(opts, target, body) end
+  for i, body in ipairs(opts.bodies) do
+    if type(body) ~= "string" then spec.fail("load.run", ("bodies[%d] must be a string, got %s"):format(i, type(body))) end
+    requests[i] = one_request(opts, target, body)
+  end
   return requests
 end
 
 local made_fields = {
-  method = { type = "string", match = "^%u+$", says = "a method in capitals" }, path = { type = "string", match = "^/", says = "a path" },
+  method = { type = "string", match = "^%u+$", says = "a method in capitals" },
+  path = { type = "string", match = "^/[^%s%c]*$", says = "a path" },
   headers = { type = "table" }, body = { type = "string" }, target = { type = "any" },
 }
 
@@ -210,6 +220,7 @@ function M.make(run, i)
   return one_request(opts, setmetatable({ path = made.path }, { __index = target }), made.body or target.opts.body), index
 end
 
+local most_targets = 64
 local target_rules = {
   url = { type = "string", required = true }, name = { type = "string" }, weight = { type = "integer", min = 1, max = 1000 },
   method = { type = "string", match = "^%u+$", says = "a method in capitals" }, headers = { type = "table" }, body = { type = "string" },
@@ -223,6 +234,9 @@ local target_rules = {
 function M.targets(opts)
   if (opts.url == nil) == (opts.targets == nil) then spec.fail("load.run", "give url or targets") end
   if opts.targets and #opts.targets == 0 then spec.fail("load.run", "targets is empty") end
+  if opts.targets and #opts.targets > most_targets then
+    spec.fail("load.run", ("%d targets are more than %d"):format(#opts.targets, most_targets))
+  end
   local list = {}
   for i, given in ipairs(opts.targets or { { url = opts.url } }) do
     spec.check(("load.run.targets[%d]"):format(i), given, target_rules)
