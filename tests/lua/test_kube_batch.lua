@@ -83,7 +83,7 @@ end)
 
 t.test("a_finished_job_goes_after_its_time_to_live", function()
   local plane = lib.new()
-  start_job(plane, { ttlSecondsAfterFinished = 12 })
+  start_job(plane, { ttlSecondsAfterFinished = 20 })
   end_pod(plane, pods(plane)[1], "Succeeded")
   plane:until_(function() return plane:ok("GET", JOBS .. "/j").status.completionTime end)
   plane:advance(4)
