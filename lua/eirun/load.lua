@@ -165,6 +165,9 @@ end
 -- What the options say only together.
 local function check_options(opts)
   if opts.think and not opts.connections then spec.fail("load.run", "think goes with connections, not with a plan") end
+  if opts.max_requests and opts.connections then
+    spec.fail("load.run", "max_requests goes with a plan: a closed loop is bounded by its duration and its connections")
+  end
   if opts.streams and opts.http ~= "2" then spec.fail("load.run", "streams are those of HTTP/2: http = \"2\", or --http 2") end
   if opts.http == "2" and opts.keep_alive == false then spec.fail("load.run", "keep_alive = false goes with HTTP/1.1") end
   if opts.check_every and not opts.check then spec.fail("load.run", "check_every goes with check") end

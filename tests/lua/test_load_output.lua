@@ -33,6 +33,8 @@ t.test("a_plan_is_read_from_one_line", function()
   end
   t.eq(plantext.window "10m..14m", { from = 600, to = 840 })
   t.eq(plantext.window "5s..", { from = 5 })
+  t.eq({ plantext.window "0..1m", plantext.window "0s..1m" }, { { from = 0, to = 60 }, { from = 0, to = 60 } })
+  t.eq(t.err("invalid", plantext.window, "1m..0").column, 1)
 end)
 
 -- What PyPI's hdrhistogram 0.10 writes, decompressed, for 1 (twice), 500, 3000 (10 times), 1 s (300 times) and 3500 s.

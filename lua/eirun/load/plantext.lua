@@ -19,7 +19,7 @@ local function number_at(what, text, at)
   return tonumber(digits), at + #digits
 end
 
-local function duration_at(what, text, at)
+local function duration_at(what, text, at, may_be_zero)
   local total, first = 0, at
   repeat
     local number, after = number_at(what, text, at)
@@ -27,7 +27,7 @@ local function duration_at(what, text, at)
     if not units[unit] then refuse(what, text, after, "expected ms, s, m or h") end
     total, at = total + number * units[unit], after + #unit
   until not text:find("^%d", at)
-  if total <= 0 then refuse(what, text, first, "a duration must be above 0") end
+  if total <= 0 and not may_be_zero then refuse(what, text, first, "a duration must be above 0") end
   return total, at
 end
 
@@ -100,13 +100,20 @@ function M.plan(text)
   end
 end
 
+-- A time since the beginning.
+local function instant(text)
+  local seconds, at = duration_at("time", text, 1, true)
+  if at <= #text then refuse("time", text, at, "nothing more was expected") end
+  return seconds
+end
+
 ---Reads a window of the plan: `10m..14m`, `5m..` or `..30s`.
 ---@param text string
 ---@return {from?: number, to?: number}
 function M.window(text)
   local from, to = text:match("^(.-)%.%.(.*)$")
   if not from then refuse("window", text, 1, "expected FROM..TO") end
-  return { from = from ~= "" and M.duration(from) or nil, to = to ~= "" and M.duration(to) or nil }
+  return { from = from ~= "" and instant(from) or nil, to = to ~= "" and M.duration(to) or nil }
 end
 
 return M
