@@ -36,10 +36,20 @@ local function memory_store()
   return base
 end
 
-local function headers_of(map)
-  local low = {}
-  for name, v in pairs(map or {}) do low[name:lower()] = v end
-  return { get = function(_, name) return low[name:lower()] end }
+-- As the server's: pairs, found by name whatever its case.
+local function headers_of(map, more)
+  local list = {}
+  for name, v in pairs(map) do list[#list + 1] = { name, v } end
+  for _, pair in ipairs(more or {}) do list[#list + 1] = pair end
+  function list:list(name)
+    local found = {}
+    for _, pair in ipairs(self) do
+      if pair[1]:lower() == name:lower() then found[#found + 1] = pair[2] end
+    end
+    return found
+  end
+  function list:get(name) return self:list(name)[1] end
+  return list
 end
 
 local function decode(text)
@@ -165,15 +175,15 @@ function Plane:compact() self.kube.store:compact() end
 -- The server stops and starts again on what it has stored.
 function Plane:restart() return M.new { base = self.base } end
 
--- options: type (content type), accept, token (false for none)
+-- options: type (content type), accept, token (false for none), headers (pairs)
 function Plane:request(method, target, body, options)
   options = options or {}
   local path, query = target:match("^([^?]*)%??(.*)$")
   if type(body) == "table" then body = json.encode(body) end
   local token = options.token == nil and "admin" or options.token
   return setmetatable({ method = method, path = path, query_string = query, text = body or "",
-    headers = headers_of { ["Content-Type"] = options.type or body and "application/json", Accept = options.accept,
-      Authorization = token and "Bearer " .. token or nil, ["User-Agent"] = options.agent } }, Request)
+    headers = headers_of({ ["Content-Type"] = options.type or body and "application/json", Accept = options.accept,
+      Authorization = token and "Bearer " .. token or nil, ["User-Agent"] = options.agent }, options.headers) }, Request)
 end
 
 -- One request: status, decoded body (or its text), headers.

@@ -65,6 +65,7 @@ function M.attach(Plane)
     local list = { { "User-Agent", options.agent or "unknown" }, { "Accept", options.accept or "application/json" } }
     local content_type = options.type or body and "application/json"
     if content_type then list[#list + 1] = { "Content-Type", content_type } end
+    table.move(options.headers or {}, 1, #(options.headers or {}), #list + 1, list)
     if token and self.users[token] then
       list[#list + 1] = { "Impersonate-User", self.users[token].name }
       token = nil

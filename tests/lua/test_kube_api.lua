@@ -242,6 +242,58 @@ t.test("forbidden_says_who_what_and_where", function()
   t.eq(plane:call("GET", CONFIGMAPS, nil, { token = "bob" }), 403)
 end)
 
+local REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+
+local function acting(plane, token, headers)
+  local status, body = plane:call("POST", REVIEW, { apiVersion = "authentication.k8s.io/v1", kind = "SelfSubjectReview" },
+    { token = token, headers = headers })
+  local user = (body.status or {}).userInfo or {}
+  return status, user.username or body.message, user.groups, user.uid, user.extra
+end
+
+t.test("a_request_acts_as_whom_its_headers_name", function()
+  local plane = lib.new()
+  t.eq({ acting(plane, nil, { { "Impersonate-User", "bob" }, { "Impersonate-Group", "g1" }, { "Impersonate-Group", "g2" },
+    { "Impersonate-Uid", "u1" }, { "Impersonate-Extra-a%2fB", "x" } }) },
+    { 201, "bob", { "g1", "g2", "system:authenticated" }, "u1", { ["a/b"] = { "x" } } })
+  t.eq({ acting(plane, nil, { { "Impersonate-User", "system:serviceaccount:n:x" } }) },
+    { 201, "system:serviceaccount:n:x", { "system:serviceaccounts", "system:serviceaccounts:n", "system:authenticated" } })
+  local status, body = plane:call("GET", CONFIGMAPS .. "/w", nil, { headers = { { "Impersonate-User", "bob" } } })
+  t.eq({ status, body.message }, { 403,
+    'configmaps "w" is forbidden: User "bob" cannot get resource "configmaps" in API group "" in the namespace "default"' })
+end)
+
+t.test("acting_as_nobody_is_refused", function()
+  local plane = lib.new()
+  t.eq({ acting(plane, nil, { { "Impersonate-Group", "g" } }) }, { 400,
+    'requested &user.DefaultInfo{Name:"", UID:"", Groups:[]string{"g"}, Extra:map[string][]string(nil)} '
+      .. "without impersonating a user name" })
+  local status, text = acting(plane, nil, { { "Impersonate-User", "system:anonymous" } })
+  t.eq(status, 403)
+  t.match(text, 'User "system:anonymous" cannot create resource "selfsubjectreviews"')
+end)
+
+-- A real server is told who asks by these very headers, so what somebody else may do with them can be asked of ours alone.
+if not require("eirun.core.os").getenv "EIRUN_TEST_PLANE" then
+  t.test("acting_as_another_wants_the_right_to", function()
+    local plane = lib.new()
+    plane.users.eve = { name = "eve", groups = {} }
+    local function get(...) return plane:call("GET", CONFIGMAPS .. "/w", nil, { token = "eve", headers = { ... } }) end
+    local bob, group = { "Impersonate-User", "bob" }, { "Impersonate-Group", "g" }
+    t.match(select(2, get(bob)).message, '"w" is forbidden: User "eve" cannot impersonate%-on:user%-info:get resource "configmaps"')
+    t.match(select(2, get { "Impersonate-User", "system:serviceaccount:n:x" }).message, "impersonate%-on:serviceaccount:get")
+    plane:ok("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata = { name = "imp" },
+      rules = json.array { { verbs = { "impersonate" }, apiGroups = { "" }, resources = { "users" } } } })
+    plane:ok("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", { metadata = { name = "imp" },
+      roleRef = { kind = "ClusterRole", name = "imp" }, subjects = json.array { { kind = "User", name = "eve" } } })
+    t.match(select(2, get(bob)).message, 'User "bob" cannot get')
+    t.eq(select(2, get(bob, group)).message,
+      'groups "g" is forbidden: User "eve" cannot impersonate resource "groups" in API group "" at the cluster scope')
+    t.eq(select(2, get(bob, { "Impersonate-Uid", "u" })).message, 'uids.authentication.k8s.io "u" is forbidden: User "eve" cannot '
+      .. 'impersonate resource "uids" in API group "authentication.k8s.io" at the cluster scope')
+  end)
+end
+
 -- The events of a watch; bookmarks only where they end the initial ones: a real server sends others when it likes.
 local function lines(watch)
   local out = {}

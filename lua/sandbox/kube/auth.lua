@@ -108,7 +108,7 @@ local function basic(a)
 end
 
 function auth:allowed(user, a)
-  if value.contains(user.groups, MASTERS) or basic(a) then return true end
+  if value.contains(user.groups, MASTERS) or value.contains(user.groups, AUTHENTICATED) and basic(a) then return true end
   local own = value.contains(user.groups, NODES) and NODE_RULES or {}
   for _, rules in ipairs { own, self:rules_of(user, a.namespace) } do
     for _, rule in ipairs(rules) do

@@ -174,6 +174,18 @@ function discovery.openapi_index()
   return json.encode { paths = paths }, "text/plain; charset=utf-8"
 end
 
+-- The old document names no kind: kubectl looks into it for a List and for kinds that it cannot find, checks what it finds there, and
+-- leaves the rest to the server. In protobuf: swagger, info { title, version }, paths.
+local V2_PROTO = "\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.0\x42\x00"
+local V2_ASKED = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+local V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
+function discovery.openapi_v2(accept)
+  if (accept or ""):find(V2_ASKED, 1, true) then return V2_PROTO, V2_TYPE end
+  return json.encode { swagger = "2.0", info = { title = "Kubernetes", version = "v1.36.0" }, paths = {} },
+    "application/json"
+end
+
 function discovery.openapi(key)
   local gv = documents().openapi[key]
   if not gv then return nil end

@@ -2,6 +2,7 @@
 -- The API server's HTTP face: who asks, what for, and the answer or the Status.
 local json = require "eirun.core.json"
 local discovery = require "sandbox.kube.discovery"
+local impersonation = require "sandbox.kube.impersonation"
 local metrics = require "sandbox.kube.metrics"
 local reader = require "sandbox.kube.reader"
 local request = require "sandbox.kube.request"
@@ -91,6 +92,8 @@ local function serve_documents(face, req)
     send_document(face, req, discovery.version(parts[2] .. "/" .. parts[3]))
   elseif first == "openapi" and parts[2] == "v3" then
     send_openapi(face, req, parts)
+  elseif first == "openapi" and parts[2] == "v2" and n == 2 then
+    send_document(face, req, discovery.openapi_v2(accept))
   else
     return false
   end
@@ -107,6 +110,8 @@ local function verb_of(at, req)
   if req.method == "DELETE" and not at.name then return "deletecollection" end
   return VERBS[req.method]
 end
+
+Face.verb_of = verb_of
 
 local function who_cannot(user, a)
   local where = a.namespace and (' in the namespace "%s"'):format(a.namespace) or " at the cluster scope"
@@ -187,6 +192,7 @@ function Face:serve(req)
   if PLAIN[req.path] then return PLAIN[req.path](self, req) end
   local user = self.auth:user(req)
   if not user then status.unauthorized() end
+  user = impersonation.user(self, req, user)
   if serve_documents(self, req) then return end
   if external_path(req.path) then return self:serve_external(req) end
   local usage = metrics.locate(req.path)

@@ -33,7 +33,7 @@ end
 
 function reviews.selfsubjectreviews(face, user, body)
   body.metadata.creationTimestamp = face.registry:time()
-  body.status = { userInfo = { username = user.name, uid = user.uid, groups = user.groups } }
+  body.status = { userInfo = { username = user.name, uid = user.uid, groups = user.groups, extra = user.extra } }
 end
 
 function reviews.tokenreviews(face, _, body)
