@@ -12,10 +12,22 @@ local wire = require "eirun.wire"
 local M = {}
 local Client = client.Client
 
+local UNKNOWN = { api_version = "", namespaced = true }
+
+-- The kind that a word means; with `unknown` also none that the server has.
+local function resource_of(self, word, opts)
+  local info = kinds.known(word)
+  if info or word == "*" then return info or UNKNOWN end
+  if not opts.unknown then return self:resource(word) end
+  local ok, found = pcall(self.resource, self, word)
+  if not ok and not errors.is(found, "not_found") then error(found, 0) end
+  return ok and found or UNKNOWN
+end
+
 ---May we? Asks the server's authorizer.
 ---@param verb string get, list, watch, create, update, patch, delete
----@param resource string a kind or a word such as `pods` or `deployments.apps`; with `/sub` a subresource; a path from `/` on
----@param opts? {name?: string, all?: boolean}
+---@param resource string a kind or a word such as `pods` or `deployments.apps`, `*` for all; with `/sub` a subresource; a path from `/` on
+---@param opts? {name?: string, all?: boolean, unknown?: boolean} unknown: ask also about what the server does not have
 ---@return boolean allowed
 ---@return string reason
 ---Example: `if not k8s:can_i("create", "pods/eviction") then … end`. Raises "not_found" for an unknown resource.
@@ -26,9 +38,9 @@ function Client:can_i(verb, resource, opts)
     spec = { nonResourceAttributes = { path = resource, verb = verb } }
   else
     local word, sub = resource:match("^([^/]+)/?(.*)$")
-    local info = kinds.known(word) or self:resource(word)
+    local info = resource_of(self, word, opts)
     local group, version = kinds.group(info.api_version)
-    spec = { resourceAttributes = { verb = verb, group = group, version = version, resource = info.plural, name = opts.name,
+    spec = { resourceAttributes = { verb = verb, group = group, version = version, resource = info.plural or word, name = opts.name,
       subresource = sub ~= "" and sub or nil, namespace = info.namespaced and not opts.all and self.ns or nil } }
   end
   local review = self:call { method = "POST", path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", verb = "review",

@@ -51,7 +51,7 @@ end
 -- Events --------------------------------------------------------------------------------------------------------------
 
 local function event_time(event)
-  local text = event.lastTimestamp
+  local text = type(event.series) == "table" and event.series.lastObservedTime or event.lastTimestamp
   if type(text) ~= "string" then text = event.eventTime end
   if type(text) ~= "string" then text = event.firstTimestamp end
   if type(text) ~= "string" then text = (event.metadata or {}).creationTimestamp end

@@ -80,9 +80,14 @@ local function prune(k8s, list, options)
   end
 end
 
-return face.verb(function(k8s, options)
+return face.verb(function(k8s, options, words)
   if options.prune and not options.set then face.usage "--prune wants --set NAME: only what carries that mark is looked through" end
-  local list = face.targets(k8s, options, {})
+  local list = face.targets_in_files(k8s, options, words)
+  for _, target in ipairs(list) do
+    if not target.name then
+      face.usage(("from %s: cannot use generate name with apply"):format(target.manifest.metadata.generateName))
+    end
+  end
   local format = options.output and require("eirun.cli.kube.print").format(options.output)
   local silent = format and format.kind ~= "name"
   local failed, results = apply_all(k8s, list, options, silent and function() end or face.out)

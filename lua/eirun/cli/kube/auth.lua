@@ -1,9 +1,18 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- eirun kube auth can-i VERB RESOURCE | whoami
+local errors = require "eirun.errors"
 local face = require "eirun.cli.kube.face"
 local json = require "eirun.core.json"
 local kinds = require "eirun.kube.kinds"
 local print_ = require "eirun.cli.kube.print"
+
+-- A resource that the server does not have may be allowed all the same.
+local function known(k8s, word)
+  local ok, info = pcall(k8s.resource, k8s, word)
+  if ok then return info end
+  if not errors.is(info, "not_found") then error(info, 0) end
+  face.note(("Warning: the server doesn't have a resource type '%s'\n"):format(word))
+end
 
 local function can_i(k8s, options, words)
   local verb, resource, name = words[2], words[3], words[4]
@@ -12,14 +21,15 @@ local function can_i(k8s, options, words)
   if kind then resource, name = kind, inner end
   if options.subresource then resource = resource .. "/" .. options.subresource end
   if resource:sub(1, 1) ~= "/" then
-    local info = k8s:resource(resource:match "^[^/]+")
-    if not info.namespaced and not options.all_namespaces then
+    local word = resource:match "^[^/]+"
+    local info = word ~= "*" and known(k8s, word) or nil
+    if info and not info.namespaced and not options.all_namespaces then
       local group = kinds.group(info.api_version)
       local inside = group ~= "" and (" in group '%s'"):format(group) or ""
       face.note(("Warning: resource '%s' is not namespace scoped%s\n"):format(info.plural, inside))
     end
   end
-  local allowed, reason = k8s:can_i(verb, resource, { name = name, all = options.all_namespaces })
+  local allowed, reason = k8s:can_i(verb, resource, { name = name, all = options.all_namespaces, unknown = true })
   if not options.quiet then face.out((allowed and "yes" or "no") .. (not allowed and reason ~= "" and " - " .. reason or "") .. "\n") end
   return allowed and 0 or 1
 end

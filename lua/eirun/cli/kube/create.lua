@@ -13,7 +13,7 @@ end
 return face.verb(function(k8s, options, words)
   if words[1] == "token" then return token(k8s, options, words[2]) end
   if words[1] then face.usage "create wants -f FILE, or `token SERVICEACCOUNT`" end
-  return face.each(face.targets(k8s, options, {}), function(target)
+  return face.each(face.targets_in_files(k8s, options), function(target)
     local ok, object = pcall(target.k8s.create, target.k8s, target.manifest)
     if not ok then
       object = errors.from(object)

@@ -37,7 +37,7 @@ local function show(folders)
 end
 
 return face.verb(function(k8s, options)
-  local list = face.targets(k8s, options, {})
+  local list = face.targets_in_files(k8s, options)
   local folders = { live = errors.check(fs.mkdtemp "/tmp/LIVE-"), merged = errors.check(fs.mkdtemp "/tmp/MERGED-") }
   local ok, differs = pcall(function()
     local any = false

@@ -14,7 +14,8 @@ end
 local function last_seen(event)
   local age = print_.age(task.now() - event.at)
   local series = type(event.series) == "table" and event.series.count or event.count
-  local first = type(event.firstTimestamp) == "string" and require("eirun.wire").parse_time(event.firstTimestamp)
+  local began = type(event.eventTime) == "string" and event.eventTime or event.firstTimestamp
+  local first = type(began) == "string" and require("eirun.wire").parse_time(began)
   if type(series) == "number" and series > 1 and first then
     return ("%s (x%d over %s)"):format(age, series, print_.age(task.now() - first))
   end
@@ -35,11 +36,15 @@ return face.verb(function(k8s, options)
   local rows, types = { not options.no_headers and head or nil }, nil
   if options.types then
     types = {}
-    for word in options.types:gmatch "[^,]+" do types[word] = true end
+    for word in options.types:gmatch "[^,]+" do
+      local kind = word:lower()
+      if kind ~= "normal" and kind ~= "warning" then face.usage "valid --types are Normal or Warning" end
+      types[kind] = true
+    end
   end
   local shown = 0
   for _, event in ipairs(k8s:events(about_of(k8s, options))) do
-    if not types or types[event.type] then
+    if not types or types[(event.type or ""):lower()] then
       rows[#rows + 1] = row_of(event, options)
       shown = shown + 1
     end

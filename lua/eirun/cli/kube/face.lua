@@ -156,8 +156,45 @@ end
 ---Which file a manifest came from.
 M.source = setmetatable({}, { __mode = "k" })
 
+-- JSON objects one after another, as jq prints them, are no YAML: their texts, nil where it is something else.
+local function json_texts(text)
+  local list, from, depth = {}, text:match "^%s*(){", 0
+  local at = from
+  while at do
+    local place = text:find('[{}"]', at)
+    if not place then return depth == 0 and not text:find("%S", at) and list or nil end
+    local c = text:sub(place, place)
+    at = place + 1
+    if c == '"' then
+      repeat
+        at = text:find('["\\]', at)
+        local escape = at and text:sub(at, at) == "\\"
+        at = at and at + (escape and 2 or 1)
+      until not escape
+    else
+      depth = depth + (c == "{" and 1 or -1)
+      if depth == 0 then list[#list + 1], from = text:sub(from, place), at end
+    end
+  end
+  return nil
+end
+
+local function documents_in(text)
+  local yaml = require "eirun.core.yaml"
+  local documents, err = yaml.decode_all(text)
+  local texts = not documents and json_texts(text)
+  if not texts or #texts < 2 then return documents, err end
+  documents = {}
+  for i, one in ipairs(texts) do
+    local value, problem = require("eirun.core.json").decode(one)
+    if value == nil then return nil, problem end
+    documents[i] = value
+  end
+  return documents
+end
+
 local function manifests_in(text, where, list)
-  local documents, err = require("eirun.core.yaml").decode_all(text)
+  local documents, err = documents_in(text)
   if not documents then errors.raise("invalid", ("%s: %s"):format(where, err.message)) end
   local null = require("eirun.core.json").null
   for i, document in ipairs(documents) do
@@ -254,7 +291,13 @@ function M.info_of(k8s, manifest)
     manifest.apiVersion), { code = "NoKind" })
 end
 
-local function targets_in_files(k8s, options)
+---The objects that `-f` names.
+---@param k8s eirun.KubeClient
+---@param options table
+---@param words? string[] there must be none
+---@return eirun.kube.Target[]
+function M.targets_in_files(k8s, options, words)
+  if words and words[1] then M.usage(("Unexpected args: [%s]"):format(table.concat(words, " "))) end
   local list = {}
   for _, manifest in ipairs(M.manifests(options)) do
     local info = M.info_of(k8s, manifest)
@@ -272,16 +315,28 @@ local function targets_of_list(k8s, options, info, into)
   end
 end
 
+local WHICH = [[
+You must provide one or more resources by argument or filename.
+Example resource specifications include:
+   '-f rsrc.yaml'
+   '--filename=rsrc.json'
+   '<resource> <name>'
+   '<resource>']]
+
 ---What `TYPE NAME ...`, `TYPE/NAME ...`, `TYPE -l LABELS`, `TYPE --all` and `-f FILE` name.
 ---@param k8s eirun.KubeClient
 ---@param options table
 ---@param words string[]
 ---@return eirun.kube.Target[]
 function M.targets(k8s, options, words)
-  if options.filename then return targets_in_files(k8s, options) end
+  if options.filename then return M.targets_in_files(k8s, options) end
+  if not words[1] then M.usage(WHICH) end
   local list = {}
   for _, wanted in ipairs(M.wanted(k8s, words)) do
     if wanted.name then
+      if options.selector or options.field_selector or options.all then
+        M.usage "name cannot be provided when a selector is specified"
+      end
       list[#list + 1] = { info = wanted.info, name = wanted.name, k8s = k8s }
     elseif options.selector or options.field_selector or options.all then
       targets_of_list(k8s, options, wanted.info, list)

@@ -14,10 +14,18 @@ local PARTIAL = "application/json;as=PartialObjectMetadata%s;v=v1;g=meta.k8s.io,
 
 -- Reading -------------------------------------------------------------------------------------------------------------
 
+-- What is not there may be so because its namespace is not.
 local function read_one(k8s, wanted, accept, query)
   local info = wanted.info
-  return k8s:call { path = kinds.path(info, k8s.ns, wanted.name), verb = "read", accept = accept, query = query,
-    object = ("%s '%s'"):format(info.kind, wanted.name) }
+  local ok, answer = pcall(k8s.call, k8s, { path = kinds.path(info, k8s.ns, wanted.name), verb = "read", accept = accept, query = query,
+    object = ("%s '%s'"):format(info.kind, wanted.name) })
+  if ok then return answer end
+  if info.namespaced and k8s.ns ~= "default" and errors.is(answer, "not_found") then
+    local found, why = pcall(k8s.call, k8s, { path = "/api/v1/namespaces/" .. k8s.ns, verb = "read",
+      object = ("Namespace '%s'"):format(k8s.ns) })
+    if not found and errors.is(why, "not_found") then error(why, 0) end
+  end
+  error(answer, 0)
 end
 
 local function list_options(options, accept)

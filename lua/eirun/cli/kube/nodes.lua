@@ -11,7 +11,7 @@ local function names_of(k8s, options, words)
   if options.selector then
     for _, node in ipairs(k8s:list("Node", { labels = options.selector })) do names[#names + 1] = node.metadata.name end
   end
-  if #names == 0 then face.usage "which node? NODE ... or -l LABELS" end
+  if #names == 0 and not options.selector then face.usage "which node? NODE ... or -l LABELS" end
   return names
 end
 

@@ -42,6 +42,7 @@ return face.verb(function(k8s, options, words)
   local seconds = face.seconds(options.timeout, 30, "timeout")
   if seconds < 0 then seconds = WEEK end
   local list = face.targets(k8s, options, words)
+  if #list == 0 and options["for"] == "delete" then return 0 end
   if #list == 0 then errors.raise("not_found", "no matching resources found") end
   local limit = task.now() + seconds
   return face.each(list, function(target)
