@@ -298,22 +298,33 @@ end
 
 local function region_of(options)
   return options.region or variable("ALIBABA_CLOUD_REGION_ID") or variable("ALIBABACLOUD_REGION_ID") or variable("ALICLOUD_REGION_ID")
-    or require("eirun.credentials").region() or errors.raise("invalid",
-      "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
+    or require("eirun.credentials").region()
+end
+
+local function account_of(options)
+  return { sandbox = false, region = region_of(options), endpoints = endpoints_from_environment(), network = network_from_environment(),
+    ca_file = variable("EIRUN_CA_FILE"), credentials = require("eirun.credentials").chain() }
 end
 
 local function open_real(options)
   if options.clock and options.clock ~= "real" then
     errors.raise("invalid", "against a real account time is real: --clock is for --sandbox", { code = "usage" })
   end
-  return {
-    sandbox = false,
-    region = region_of(options),
-    endpoints = endpoints_from_environment(),
-    network = network_from_environment(),
-    ca_file = variable("EIRUN_CA_FILE"),
-    credentials = require("eirun.credentials").chain(),
-  }
+  local account = account_of(options)
+  if not account.region then
+    errors.raise("invalid", "which region? give --region or set ALIBABA_CLOUD_REGION_ID", { code = "usage" })
+  end
+  return account
+end
+
+--- Lets what works against a cluster alone ask the vendor too, where this machine names a region: the keys are looked for when they are
+--- needed. Else nothing changes.
+---@return boolean known
+--- Example: `local known = target.add_account()`. Raises "invalid" for a malformed profile file.
+function M.add_account()
+  local account = account_of {}
+  for name, value in pairs(account.region and not current.sandbox and account or {}) do current[name] = value end
+  return account.region ~= nil
 end
 
 -- Opening and closing -------------------------------------------------------------------------------------------------

@@ -298,20 +298,21 @@ local function pricer(opts, notes)
   if opts.prices == false then return nil end
   if type(opts.prices) == "function" then return opts.prices end
   if not has_account() then
-    notes[#notes + 1] = "prices: no account is known to ask for them"
+    notes[#notes + 1] = "prices: no account is known to ask for them (its keys, and ALIBABA_CLOUD_REGION_ID)"
     return nil
   end
-  local failed = {}
+  local failed, refused = {}, false
   return function(node)
-    if not node.type or not node.zone or failed[node.type] then return nil end
-    local found = try(notes, "price of " .. node.type, require("eirun.price").hour, node.type, node.zone, node.billing or "on-demand")
-    failed[node.type] = not found
-    return found and found.hour, found and found.currency
+    if refused or not node.type or not node.zone or failed[node.type] then return nil end
+    local ok, found = pcall(require("eirun.price").hour, node.type, node.zone, node.billing or "on-demand")
+    if ok then return found.hour, found.currency end
+    refused, failed[node.type] = errors.is(found, "denied"), true -- without keys every type would say the same
+    try(notes, refused and "prices" or "price of " .. node.type, error, found, 0)
   end
 end
 
 local function attach_prices(nodes, jobs, opts, notes)
-  local price_of, currency = pricer(opts, notes), nil
+  local price_of, currency = #nodes > 0 and pricer(opts, notes), nil
   for _, node in ipairs(price_of and nodes or {}) do
     local hour, unit = price_of(node)
     node.price, currency = hour, unit or currency

@@ -213,6 +213,13 @@ local function keep_jobs_of(view, namespace)
   end
 end
 
+-- For prices; whatever is wrong with it, the GPUs are shown.
+local function add_account()
+  local ok, err = pcall(require("eirun.target").add_account)
+  local errors = require "eirun.errors"
+  if not ok then require("eirun.core.term").write(2, "eirun: prices: " .. errors.text(errors.from(err)) .. "\n") end
+end
+
 ---@param options table
 ---@param words string[]
 ---@return integer exit_code
@@ -222,6 +229,7 @@ function M.run(options, words)
   check(options)
   local pause, deadline = gpu_cli.seconds(options, "watch", 1), gpu_cli.seconds(options, "deadline", 5)
   local k8s, session <close> = require("eirun.cli.kube.face").connect(options) -- luacheck: ignore 211 (it is closed)
+  if not options.sandbox then add_account() end
   local again, round = options.watch and (options.count or math.huge) or 1, 0
   local data = options.output == "json" or options.output == "csv"
   local live = again > 1 and not data and require("eirun.core.term").isatty(1)
