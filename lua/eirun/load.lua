@@ -119,7 +119,7 @@ local rules = {
 ---@field seed? integer of the Poisson arrivals, default 1
 ---@field timeout? number seconds from the planned time to the end of the answer, default 30
 ---@field max_connections? integer default 4096, or what the limit on open files allows; who waits for one is late
----@field max_requests? integer a larger plan is refused, default 50 million
+---@field max_requests? integer a larger plan is refused, default 50 million; a closed loop ends after as many, where it is given
 ---@field max_seconds? number a longer plan is refused, default a week
 ---@field max_lateness? number the run is invalid when p99 of sent minus planned is above it, default 0.05
 ---@field max_body? integer bytes of an answer, default 64 MiB
@@ -148,7 +148,7 @@ local rules = {
 local ring_size = 1024
 
 local defaults = {
-  arrivals = "even", seed = 1, timeout = 30, max_requests = 50000000, max_seconds = 7 * 86400,
+  arrivals = "even", seed = 1, timeout = 30, max_seconds = 7 * 86400,
   max_lateness = 0.05, progress_every = 1, keep_alive = true, check_every = 100,
 }
 
@@ -165,18 +165,18 @@ end
 -- What the options say only together.
 local function check_options(opts)
   if opts.think and not opts.connections then spec.fail("load.run", "think goes with connections, not with a plan") end
-  if opts.max_requests and opts.connections then
-    spec.fail("load.run", "max_requests goes with a plan: a closed loop is bounded by its duration and its connections")
-  end
   if opts.streams and opts.http ~= "2" then spec.fail("load.run", "streams are those of HTTP/2: http = \"2\", or --http 2") end
   if opts.http == "2" and opts.keep_alive == false then spec.fail("load.run", "keep_alive = false goes with HTTP/1.1") end
   if opts.check_every and not opts.check then spec.fail("load.run", "check_every goes with check") end
   if opts.size and (opts.size.min or 0) > (opts.size.max or math.huge) then spec.fail("load.run", "size: min is above max") end
 end
 
+local most_planned = 50000000
+
 local function check_bounds(plan, opts)
-  if plan.requests > opts.max_requests then
-    spec.fail("load.run", ("the plan holds %.0f requests, more than max_requests (%d)"):format(plan.requests, opts.max_requests))
+  local most = opts.max_requests or most_planned
+  if plan.requests > most then
+    spec.fail("load.run", ("the plan holds %.0f requests, more than max_requests (%d)"):format(plan.requests, most))
   end
   if plan.seconds > opts.max_seconds then
     spec.fail("load.run", ("the plan takes %.0f s, more than max_seconds (%.0f)"):format(plan.seconds, opts.max_seconds))
@@ -309,7 +309,7 @@ local function make_first(run)
   local opts = run.opts
   if opts.bodies or opts.body_file or opts.form then spec.fail("load.run", "give request or bodies, not both") end
   local even = not run.plan.closed and (run.plan.instants or opts.arrivals == "even")
-  run.wanted = even and math.ceil(run.plan.requests - 1e-7) or math.huge
+  run.wanted = even and math.ceil(run.plan.requests - 1e-7) or run.plan.closed and opts.max_requests or math.huge
   local first = math.min(ring_size, run.wanted)
   run.first = {}
   for i = 1, first do run.first[i] = { request.make(run, i) } end
@@ -362,6 +362,7 @@ local function start_core(run)
     timeout = opts.timeout, max_connections = opts.max_connections, max_body = opts.max_body, keep_alive = opts.keep_alive,
     threads = run.threads, ring = run.request and ring_size or nil,
     closed = run.plan.closed, closed_seconds = run.plan.closed and run.plan.seconds,
+    most = run.plan.closed and opts.max_requests,
     status = opts.status, contains = opts.contains, field = field, equals = equals, least_body = size.min, most_body = size.max,
     sample_every = opts.check and opts.check_every or nil,
   })

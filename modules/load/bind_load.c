@@ -26,7 +26,7 @@ struct run {
 struct options {
     const char *arrivals, *contains, *equals, *ca_file, *ca_pem;
     size_t contains_length, equals_length;
-    int64_t seed, status, max_connections, max_body, timeout, threads, closed, ring, streams, warm, sample_every,
+    int64_t seed, status, max_connections, max_body, timeout, threads, closed, most, ring, streams, warm, sample_every,
         least_body, most_body, think;
     double closed_seconds;
     bool keep_alive, verify, h2;
@@ -50,6 +50,7 @@ static const struct er_opt option_rows[] = {
     {"threads", ER_OPT_INTEGER, offsetof(struct options, threads), 0, false},
     {"ring", ER_OPT_INTEGER, offsetof(struct options, ring), 0, false},
     {"closed", ER_OPT_INTEGER, offsetof(struct options, closed), 0, false},
+    {"most", ER_OPT_INTEGER, offsetof(struct options, most), 0, false},
     {"closed_seconds", ER_OPT_NUMBER, offsetof(struct options, closed_seconds), 0, false},
     {"timeout", ER_OPT_SECONDS, offsetof(struct options, timeout), 0, false},
     {"ca_file", ER_OPT_STRING, offsetof(struct options, ca_file), 0, false},
@@ -350,7 +351,7 @@ static enum er_status read_targets(lua_State *L, const struct options *o, struct
 
 static bool in_range(const struct options *o) {
     return o->max_connections >= 0 && o->max_connections <= 1000000 && o->timeout >= 1000000 && o->max_body >= 0 &&
-           o->threads >= 0 && o->threads <= 256 && o->closed >= 0 && o->closed <= 1000000 &&
+           o->threads >= 0 && o->threads <= 256 && o->closed >= 0 && o->closed <= 1000000 && o->most >= 0 &&
            (!o->max_connections || o->closed <= o->max_connections) &&
            (!o->closed || (o->closed_seconds > 0 && o->closed_seconds < 1e8)) && o->streams >= 1 &&
            o->streams <= 1000 && o->warm >= 0 && o->warm <= 1000000 && o->think >= 0 && o->sample_every >= 0 &&
@@ -369,6 +370,7 @@ static enum er_status set_config(const struct options *o, struct er_load *load, 
     config->streams = (size_t)o->streams;
     config->warm = (size_t)o->warm;
     config->think = o->think;
+    config->most = o->most ? (uint64_t)o->most : UINT64_MAX;
     config->sample_every = (size_t)o->sample_every;
     config->timeout = o->timeout;
     config->max_connections = (size_t)o->max_connections;

@@ -442,7 +442,7 @@ void er_load_crew_free(struct er_load_crew *crew) {
     uv_close((uv_handle_t *)&crew->async, on_async_closed);
 }
 
-static size_t share(size_t whole, size_t part, size_t parts) { return whole / parts + (part < whole % parts); }
+static uint64_t share(uint64_t whole, size_t part, size_t parts) { return whole / parts + (part < whole % parts); }
 
 static struct er_load_config config_of(const struct er_load *load, size_t index, size_t count) {
     struct er_load_config config = load->worker.config;
@@ -453,6 +453,7 @@ static struct er_load_config config_of(const struct er_load *load, size_t index,
     config.max_connections = share(config.max_connections, index, count);
     config.warm = share(config.warm, index, count);
     config.closed = share(config.closed, index, count);
+    config.most = share(config.most, index, count);
     config.gather = gather_ns;
     return config;
 }

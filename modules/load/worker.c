@@ -357,7 +357,7 @@ static void send_or_fail(struct er_load_worker *worker, int64_t planned, int64_t
 static int64_t loop_end(const struct er_load_worker *worker) { return (int64_t)(worker->config.plan->seconds * 1e9); }
 
 static bool loop_is_open(const struct er_load_worker *worker, int64_t now) {
-    return loops(worker) && now < loop_end(worker);
+    return loops(worker) && now < loop_end(worker) && worker->looped < worker->config.most;
 }
 
 static uint64_t loop_index(const struct er_load_worker *worker) {

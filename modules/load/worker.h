@@ -55,6 +55,7 @@ struct er_load_config {
     struct er_load_ring *samples;
     size_t closed;      // connections of a closed loop: each sends its next request when the last one has ended
     int64_t think;      // and this time has passed
+    uint64_t most;      // requests of a closed loop; UINT64_MAX: as many as its time allows
     size_t warm;        // connections that are opened before the plan begins
     size_t first, step; // of the plan's requests this worker sends first, first + step ...; a step of 0 is 1
     int64_t gather;     // where many requests are due, one may be late by this much to go out with others; 0: never

@@ -80,6 +80,17 @@ t.test("a_closed_loop_keeps_its_connections_busy", function()
   end)
 end)
 
+t.test("a_closed_loop_of_several_threads_ends_with_its_requests", function()
+  with_server(ok, function(place)
+    local opts = { url = "http://x/", connect_to = place, connections = 6, duration = 20, max_requests = 101, threads = 3, timeout = 20 }
+    local result = load.run(opts)
+    t.eq({ result.requests, result.errors.total }, { 101, 0 })
+    t.ok(result.seconds < 20)
+    opts.max_requests = 2
+    t.eq(load.run(opts).requests, 2)
+  end)
+end)
+
 t.test("cancel_stops_threads_at_once_and_reports", function()
   with_server(ok, function(place)
     local partial

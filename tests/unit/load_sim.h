@@ -240,6 +240,7 @@ static struct er_load_config config_of(const struct er_plan *plan) {
                                     .target_count = 1,
                                     .keep_alive = true,
                                     .timeout = 10 * second,
+                                    .most = UINT64_MAX,
                                     .max_connections = 500,
                                     .max_body = 1 << 20};
     return config;

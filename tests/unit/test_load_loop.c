@@ -53,6 +53,21 @@ static void a_closed_loop_goes_on_after_resets_and_ends_with_its_time(void) {
     end(&worker, &plan);
 }
 
+static void a_closed_loop_ends_with_its_requests(void) {
+    begin(after_20_ms, ok_answer);
+    struct er_plan plan;
+    er_plan_init_closed(&plan, 2);
+    struct er_load_config config = config_of(&plan);
+    config.closed = 4;
+    config.most = 10;
+    struct er_load_worker worker;
+    start(&worker, &config);
+    run_until(&worker, 2000 * second);
+    const struct er_load_slice *whole = &worker.stats.slices[0];
+    CHECK(sim.finished && whole->planned == 10 && whole->outcomes[ER_LOAD_OK] == 10 && worker.ended == 60000000);
+    end(&worker, &plan);
+}
+
 static int64_t in_turn_700_and_900_ms(int64_t now) {
     static int count;
     (void)now;
@@ -188,6 +203,7 @@ int main(void) {
     return check_run((struct check_test[]){
         {"a_closed_loop_sends_when_it_was_answered", a_closed_loop_sends_when_it_was_answered},
         {"a_closed_loop_hides_a_pause", a_closed_loop_hides_a_pause},
+        {"a_closed_loop_ends_with_its_requests", a_closed_loop_ends_with_its_requests},
         {"a_closed_loop_goes_on_after_resets_and_ends_with_its_time",
          a_closed_loop_goes_on_after_resets_and_ends_with_its_time},
         {"a_closed_loop_waits_for_its_last_answers_asleep", a_closed_loop_waits_for_its_last_answers_asleep},

@@ -399,8 +399,6 @@ t.test("nonsense_is_refused_before_the_first_request", function()
   invalid({ plan = { { kind = "hodl", rate = 1, duration = 1 } } }, "plan%[1%]: kind must be one of")
   invalid({ plan = { { kind = "hold", rat = 1, duration = 1 } } }, "did you mean 'rate'")
   invalid({ plan = { hold(1e9, 1e3) } }, "more than max_requests")
-  t.match(tostring(t.err("invalid", load.run, { url = "http://127.0.0.1:1/", connections = 1, duration = 1, max_requests = 5 })),
-    "max_requests goes with a plan")
   invalid({ thresholds = { "p95<250" } }, "expected a time with its unit")
   invalid({ tresholds = {} }, "did you mean 'thresholds'")
   invalid({ url = "ftp://x/" }, "only http")

@@ -110,6 +110,23 @@ t.test("think_time_lies_between_an_answer_and_the_next_request", function()
   t.err("invalid", function() load.run { url = "http://127.0.0.1:1/", plan = hold(1, 1), think = 1 } end)
 end)
 
+t.test("a_closed_loop_ends_with_its_requests_where_a_number_is_given", function()
+  with_server(function(req)
+    task.sleep(0.1)
+    ok(req)
+  end, function(place)
+    local made = 0
+    for _, request in ipairs { false, function() made = made + 1 return { path = "/" .. made } end } do
+      local result = load.run { url = "http://a/", connect_to = place, connections = 4, duration = 10, max_requests = 10,
+        request = request or nil,
+        thresholds = { "throughput>30/s", "errors<1%" }, min_samples = 10 }
+      t.eq({ result.requests, result.planned, result.ok, result.stopped }, { 10, 10, true, nil })
+      t.ok(math.abs(result.seconds - 0.3) < 1e-3 and math.abs(result.window.throughput - 10 / 0.3) < 0.2, result.window.throughput)
+    end
+    t.eq(made, 10)
+  end)
+end)
+
 local function checked(body, extra)
   local kinds, example
   with_server(function(req) req:respond(200, {}, body) end, function(place)

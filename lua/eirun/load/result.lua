@@ -158,10 +158,11 @@ local function attach_histogram(figures, core_run, slice, target)
   setmetatable(figures, { __index = { histogram = core_run:histogram(slice, target) } })
 end
 
--- A run that has done its plan has lasted as long as that, whenever its last answer came.
+-- A run that has done its plan has lasted as long as that, whenever its last answer came; a closed loop may have done all before.
 local function window_of(slices, run, length, complete)
   local from, to = run.slices[1][1], math.min(run.slices[1][2], run.plan.seconds)
-  local window = figures_of(slices[2], overlap(from, to, complete and math.max(length, to) or length), complete)
+  local whole = complete and not (run.plan.closed and run.opts.max_requests)
+  local window = figures_of(slices[2], overlap(from, to, whole and math.max(length, to) or length), complete)
   window.from, window.to = from, to
   return window
 end
