@@ -176,7 +176,7 @@ end
 
 function Server:close()
   for _, listener in ipairs(self.listeners) do listener:close() end
-  if self.temporary then fs.remove(self.temporary, { recursive = true }) end
+  if self.temporary then fs.remove(self.temporary) end -- empty now, and this cannot be cancelled
 end
 
 -- Starts the listeners of ctx.mode for all declared services.

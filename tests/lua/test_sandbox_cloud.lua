@@ -385,7 +385,11 @@ t.test("a_directory_with_a_long_path_works_too", function()
   local top = assert(fs.mkdtemp "/tmp/eirun-test-")
   local box <close> = sandbox.start { dir = top .. "/" .. ("deep/"):rep(30) .. "box" }
   t.eq((box:cs("GET", pools_path)), 200)
+  local sockets
+  for _, route in ipairs(box.info.routes) do sockets = sockets or route.unix and route.unix:match "^(/tmp/.*)/" end
+  t.ok(fs.stat(sockets), "the sockets have a shorter path")
   box:stop()
+  t.eq(fs.stat(sockets), nil)
   fs.remove(top, { recursive = true })
 end)
 
