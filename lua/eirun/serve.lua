@@ -257,7 +257,7 @@ local servers = { [tensorflow.type] = tensorflow, [triton.type] = triton, [custo
 ---@param opts? {version?: string, type?: string}
 ---@return eirun.App
 ---Example: `serve.update(k8s, "bert", { image = "tensorflow/serving:2.14.1-gpu" })`. Raises "not_found" for no such job, "invalid" for
----options that it does not know, "conflict" for a job that arena made.
+---options that it does not know, "conflict" for a job that arena made and for replicas that are an autoscaler's.
 function M.update(k8s, name, changes, opts)
   local job = jobs.find(k8s, name, opts)
   local server, given = servers[job.type], jobs.options(k8s, job)
@@ -265,6 +265,7 @@ function M.update(k8s, name, changes, opts)
     errors.raise("conflict", ("job '%s' was not made by eirun: its options are not known"):format(name),
       { hint = "change it with `arena serve update`, or run the playbook that shall have it with adopt = true" })
   end
+  if changes.replicas then jobs.check_scalable(k8s, job) end
   for key, value in pairs(changes) do given[key] = value end
   given.version = job.version
   return ensure_job(server, k8s:namespace(job.namespace), given)

@@ -102,6 +102,23 @@ t.test("the_verbs_show_change_and_delete_a_job", function()
   end)
 end)
 
+t.test("replicas_that_an_autoscaler_has_are_refused_whichever_verb_names_them", function()
+  in_sandbox(function(place)
+    place:play "job=tensorflow"
+    assert(fs.write(place.dir .. "/hpa.json", json.encode { apiVersion = "autoscaling/v2", kind = "HorizontalPodAutoscaler",
+      metadata = { name = "mine" }, spec = { maxReplicas = 3,
+        scaleTargetRef = { apiVersion = "apps/v1", kind = "Deployment", name = "tf-1-tensorflow-serving" } } }))
+    local made = run("kube", "apply", "-f", place.dir .. "/hpa.json", "--sandbox=" .. place.dir)
+    t.eq(made.code, 0, made.stderr)
+    for _, words in ipairs { { "scale", "tf", "--replicas", "2" }, { "update", "tf", "replicas=2" } } do
+      local done = place:serve(table.unpack(words))
+      t.eq(done.code, 1, done.stdout)
+      t.match(done.stderr, "the replicas of 'tf' belong to HorizontalPodAutoscaler 'mine'; change its limits instead")
+    end
+    t.eq(place:serve("update", "tf", "env.A=1").code, 0)
+  end)
+end)
+
 t.test("mistakes_of_the_verbs_are_told", function()
   in_sandbox(function(place)
     place:play "job=own"

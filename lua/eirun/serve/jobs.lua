@@ -149,18 +149,25 @@ local function autoscaler_of(k8s, job)
   end
 end
 
+---Refuses to set replicas that are an autoscaler's.
+---@param k8s eirun.KubeClient
+---@param job eirun.ServingJob
+function M.check_scalable(k8s, job)
+  local hpa = autoscaler_of(k8s:namespace(job.namespace), job)
+  if hpa then
+    errors.raise("conflict", ("the replicas of '%s' belong to HorizontalPodAutoscaler '%s'"):format(job.name, hpa),
+      { object = hpa, hint = "change its limits instead, or delete it first" })
+  end
+end
+
 ---Sets a job's replicas.
 ---@param k8s eirun.KubeClient
 ---@param job eirun.ServingJob
 ---@param replicas integer
 ---@return eirun.ServingJob
 function M.scale(k8s, job, replicas)
+  M.check_scalable(k8s, job)
   k8s = k8s:namespace(job.namespace)
-  local hpa = autoscaler_of(k8s, job)
-  if hpa then
-    errors.raise("conflict", ("the replicas of '%s' belong to HorizontalPodAutoscaler '%s'"):format(job.name, hpa),
-      { object = hpa, hint = "change its limits instead, or delete it first" })
-  end
   local name = job.deployment.metadata.name
   resource.ensure {
     kind = "scale of Deployment", name = name, observe = function() return { replicas = job.deployment.spec.replicas } end,
