@@ -16,6 +16,13 @@ static const struct {
 #undef NVML_ROW
 };
 
+// The C library keeps what the last failed look-up said until its thread ends; asked a second time, it frees that. A
+// thread of ours may still be about to end when the program does.
+static void forget_failures(void) {
+    (void)dlerror();
+    (void)dlerror();
+}
+
 static void find_functions(struct nvml *nvml) {
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         void *symbol = dlsym(nvml->library, functions[i].name);
@@ -24,6 +31,7 @@ static void find_functions(struct nvml *nvml) {
         }
         memcpy((char *)nvml + functions[i].offset, &symbol, sizeof symbol);
     }
+    forget_failures();
 }
 
 static const struct {
@@ -121,7 +129,9 @@ static void prepare_memory(void *library) {
 enum er_status nvml_open(struct nvml *nvml, const char *path, struct er_error *err) {
     *nvml = (struct nvml){.library = dlopen(path ? path : "libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)};
     if (!nvml->library) {
-        return er_fail(err, ER_NOT_FOUND, "no NVIDIA driver here: %s", dlerror());
+        er_fail(err, ER_NOT_FOUND, "no NVIDIA driver here: %s", dlerror());
+        forget_failures();
+        return ER_NOT_FOUND;
     }
     prepare_memory(nvml->library);
     find_functions(nvml);
