@@ -3,18 +3,12 @@
 local fs = require "eirun.core.fs"
 local gpu_cli = require "eirun.cli.gpu"
 local json = require "eirun.core.json"
+local lib = require "lib_gpu"
 local printable = require "eirun.gpu.printable"
 local process = require "eirun.core.process"
 local t = require "eirun.test"
 
-local program = assert(fs.realpath("/proc/self/exe"))
-local fakes = program:match("^(.*)/") .. "/tests/fake_nvml/"
-
-local function run(script, words, age)
-  local call = { program, "gpu", timeout = 20, env = { EIRUN_FAKE_NVML = script, LD_LIBRARY_PATH = fakes .. (age or "new") } }
-  table.move(words, 1, #words, 3, call)
-  return assert(process.run(call))
-end
+local program, fakes, run = lib.program, lib.fakes, lib.run
 
 t.test("gpu_words_that_would_do_nothing_are_wrong_usage", function()
   for _, words in ipairs { { "--count", "2" }, { "--query", "" }, { "--query", "," }, { "processes", "--query", "name" },
